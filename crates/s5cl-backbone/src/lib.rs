@@ -1,0 +1,49 @@
+//! Trainable encoders and heads with torchvision's key names and seeded initialization.
+//!
+//! - [`Parameters`]: every weight of a model by name, drawn from a seed; hands candle's
+//!   `VarBuilder` to the layers.
+//! - [`ResNet`]: residual networks whose batch normalization trains.
+//! - [`Model`]: encoder, embedder and classifier, the model of S5CL.
+//! - [`load_weights`], [`save_weights`]: safetensors in and out, with a report of the keys.
+//!
+//! ```
+//! use candle_core::{Device, Tensor};
+//! use s5cl_backbone::{Mode, Model, ModelConfig, Normalization, Parameters};
+//!
+//! # fn main() -> candle_core::Result<()> {
+//! let parameters = Parameters::new(0);
+//! let config = ModelConfig { encoder: "resnet-slim".into(), embedding_dim: 64, n_classes: 9 };
+//! let model = Model::new(&config, &parameters.builder(&Device::Cpu))?;
+//! let pixels = Tensor::zeros((2, 32, 32, 3), candle_core::DType::U8, &Device::Cpu)?;
+//! let images = Normalization::HALF.apply(&pixels)?;
+//! let output = model.forward(&images, Mode::Evaluate)?;
+//! assert_eq!(output.embeddings.dims(), [2, 64]);
+//! assert_eq!(output.logits.dims(), [2, 9]);
+//! # Ok(())
+//! # }
+//! ```
+
+mod parameters;
+
+mod batch_norm;
+mod conv;
+mod resnet;
+
+mod encoder;
+mod model;
+mod normalization;
+
+mod weights;
+
+pub use batch_norm::BatchNorm;
+pub use conv::Conv;
+pub use encoder::{ENCODERS, Encoder, Mode, encoder};
+pub use model::{Model, ModelConfig, ModelOutput};
+pub use normalization::Normalization;
+pub use parameters::Parameters;
+pub use resnet::{ResNet, ResNetConfig, Stem};
+pub use weights::{KeyReport, WeightsError, load_weights, read_metadata, save_weights};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

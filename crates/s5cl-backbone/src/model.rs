@@ -1,0 +1,75 @@
+//! The model of S5CL: encoder, embedder, classifier.
+
+use candle_core::{Result, Tensor};
+use candle_nn::{Init, Linear, Module, VarBuilder};
+
+use crate::{Encoder, Mode, encoder};
+
+/// What a model is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelConfig {
+    /// Name of the encoder, one of [`crate::ENCODERS`].
+    pub encoder: String,
+    /// Length of the embedding.
+    pub embedding_dim: usize,
+    /// Classes that the classifier tells apart.
+    pub n_classes: usize,
+}
+
+/// An encoder, a linear embedder on its encoding, and a linear classifier on the embedding; no
+/// nonlinearity between them.
+///
+/// The encoder's parameters have torchvision's names at the root, the heads' are
+/// `embedder.{weight, bias}` and `classifier.{weight, bias}`.
+///
+/// # Source
+///
+/// Tran et al., "S5CL", MICCAI 2022, and its code: ResNet-18 (512) to 64 to the classes.
+pub struct Model {
+    encoder: Box<dyn Encoder>,
+    embedder: Linear,
+    classifier: Linear,
+}
+
+/// What one forward pass gives.
+#[derive(Clone, Debug)]
+pub struct ModelOutput {
+    /// f32 `[batch, embedding_dim]`, not normalized.
+    pub embeddings: Tensor,
+    /// f32 `[batch, n_classes]`, before softmax.
+    pub logits: Tensor,
+}
+
+impl Model {
+    /// Builds one.
+    ///
+    /// # Errors
+    ///
+    /// If the encoder's name is unknown, or the builder knows a weight with another shape.
+    pub fn new(config: &ModelConfig, builder: &VarBuilder<'_>) -> Result<Self> {
+        let encoder = encoder(&config.encoder, builder)?;
+        let embedder = linear(encoder.dim(), config.embedding_dim, &builder.pp("embedder"))?;
+        let classifier = linear(config.embedding_dim, config.n_classes, &builder.pp("classifier"))?;
+        Ok(Self { encoder, embedder, classifier })
+    }
+
+    /// Embeds and classifies f32 images `[batch, height, width, 3]`, normalized.
+    ///
+    /// # Errors
+    ///
+    /// If the images do not fit the encoder.
+    pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<ModelOutput> {
+        let embeddings = self.embedder.forward(&self.encoder.forward(images, mode)?)?;
+        let logits = self.classifier.forward(&embeddings)?;
+        Ok(ModelOutput { embeddings, logits })
+    }
+}
+
+/// A linear layer with PyTorch's default initialization: uniform within `1 / sqrt(in_dim)`.
+fn linear(in_dim: usize, out_dim: usize, builder: &VarBuilder<'_>) -> Result<Linear> {
+    let bound = (in_dim as f64).sqrt().recip();
+    let init = Init::Uniform { lo: -bound, up: bound };
+    let weight = builder.get_with_hints((out_dim, in_dim), "weight", init)?;
+    let bias = builder.get_with_hints(out_dim, "bias", init)?;
+    Ok(Linear::new(weight, Some(bias)))
+}

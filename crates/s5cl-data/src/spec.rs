@@ -1,0 +1,152 @@
+//! How a user names a dataset, and how it is opened.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use image::RgbImage;
+
+use crate::synthetic::{CLASS_NAMES, Tissue, TissueConfig, TissueSplit};
+use crate::{DataError, Dataset, Sample, Split, Tiles, folder, npz};
+
+const SYNTHETIC: &str = "synthetic:";
+const FOLDER: &str = "folder:";
+const NPZ: &str = "npz:";
+
+/// Where a dataset comes from.
+///
+/// Read from text, the kind is recognized from what is there, or named by a prefix:
+///
+/// - `synthetic:tissue`, with options as in `synthetic:tissue?size=32&images=3000&seed=0`;
+/// - a folder, or `folder:PATH`;
+/// - a file that ends in `.npz`, or `npz:PATH`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Spec {
+    /// Tissue that is drawn on the fly.
+    Synthetic(TissueConfig),
+    /// One folder per class, with or without `train/`, `val/`, `test/` above them.
+    Folder(PathBuf),
+    /// An archive in MedMNIST layout.
+    Npz(PathBuf),
+}
+
+impl FromStr for Spec {
+    type Err = DataError;
+
+    fn from_str(spec: &str) -> Result<Self, DataError> {
+        if let Some(set) = spec.strip_prefix(SYNTHETIC) {
+            return tissue_config(spec, set).map(Self::Synthetic);
+        }
+        if let Some(path) = spec.strip_prefix(FOLDER) {
+            return Ok(Self::Folder(path.into()));
+        }
+        if let Some(path) = spec.strip_prefix(NPZ) {
+            return Ok(Self::Npz(path.into()));
+        }
+        let path = PathBuf::from(spec);
+        if path.is_dir() {
+            Ok(Self::Folder(path))
+        } else if !path.exists() {
+            Err(DataError::NotFound { path })
+        } else if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npz")) {
+            Ok(Self::Npz(path))
+        } else {
+            Err(DataError::UnknownKind { path })
+        }
+    }
+}
+
+impl fmt::Display for Spec {
+    /// Writes what reads back as the same specification, wherever the path leads by then.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Synthetic(TissueConfig { size_pixels, images, seed, .. }) => {
+                write!(f, "{SYNTHETIC}tissue?size={size_pixels}&images={images}&seed={seed}")
+            }
+            Self::Folder(path) => write!(f, "{FOLDER}{}", path.display()),
+            Self::Npz(path) => write!(f, "{NPZ}{}", path.display()),
+        }
+    }
+}
+
+/// Opens what a specification names; tiles of a folder are read later, when they are asked for.
+///
+/// # Errors
+///
+/// If there is nothing at the path, if it is not laid out as a dataset, or if it holds fewer than
+/// two classes.
+pub fn open(spec: &Spec) -> Result<Dataset, DataError> {
+    match spec {
+        Spec::Synthetic(config) => open_tissue(spec, config),
+        Spec::Folder(path) => folder::open(path),
+        Spec::Npz(path) => npz::open(path),
+    }
+}
+
+/// What reports call the dataset at a path: the last part of the path, without `.npz`.
+pub(crate) fn name_of(path: &Path) -> String {
+    let full = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let name = if full.is_dir() { full.file_name() } else { full.file_stem() };
+    name.map_or_else(|| "dataset".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+fn tissue_config(spec: &str, set: &str) -> Result<TissueConfig, DataError> {
+    let (name, options) = set.split_once('?').unwrap_or((set, ""));
+    if name != "tissue" {
+        return Err(DataError::UnknownSynthetic { name: name.to_owned() });
+    }
+    let mut config = TissueConfig::standard();
+    for option in options.split('&').filter(|option| !option.is_empty()) {
+        let (key, value) = option.split_once('=').unwrap_or((option, ""));
+        match key {
+            "size" => config.size_pixels = number(spec, key, value)?,
+            "images" => config.images = number(spec, key, value)?,
+            "seed" => config.seed = number(spec, key, value)?,
+            _ => {
+                let (spec, option) = (spec.to_owned(), key.to_owned());
+                return Err(DataError::UnknownOption { spec, option, valid: "size, images, seed" });
+            }
+        }
+    }
+    Ok(config)
+}
+
+fn number<T: FromStr>(spec: &str, key: &str, value: &str) -> Result<T, DataError> {
+    value.parse().or_else(|_| {
+        Err(DataError::BadOption {
+            spec: spec.to_owned(),
+            option: key.to_owned(),
+            value: value.to_owned(),
+            expected: "a whole number",
+        })
+    })
+}
+
+impl Tiles for Tissue {
+    fn tile(&self, sample_idx: usize) -> Result<RgbImage, DataError> {
+        Ok(Tissue::tile(self, sample_idx))
+    }
+}
+
+fn open_tissue(spec: &Spec, config: &TissueConfig) -> Result<Dataset, DataError> {
+    let spec = spec.to_string();
+    let tissue = Tissue::new(config.clone())
+        .map_err(|error| DataError::Synthetic { spec: spec.clone(), reason: error.to_string() })?;
+    let samples = tissue
+        .samples()
+        .iter()
+        .map(|sample| Sample {
+            id: sample.id.clone(),
+            class_idx: Some(sample.class_idx),
+            split: Some(match sample.split {
+                TissueSplit::Train => Split::Train,
+                TissueSplit::Validation => Split::Validation,
+                TissueSplit::Test => Split::Test,
+            }),
+            group: Some(sample.patient.clone()),
+        })
+        .collect();
+    let class_names = CLASS_NAMES.iter().map(|&name| name.to_owned()).collect();
+    Dataset::new("synthetic-tissue", class_names, samples, Arc::new(tissue), spec.as_bytes())
+}

@@ -1,0 +1,100 @@
+//! What can be wrong with the input of an evaluation.
+
+use thiserror::Error;
+
+/// Input that cannot be evaluated; every variant names the offending value.
+#[derive(Clone, Debug, Error, PartialEq)]
+#[non_exhaustive]
+pub enum EvalError {
+    /// There is nothing to evaluate.
+    #[error("{what} is empty: there is nothing to evaluate")]
+    Empty {
+        /// Which argument.
+        what: &'static str,
+    },
+    /// Two arguments that belong together differ in length.
+    #[error("{left} has {n_left} entries, {right} has {n_right}: they must be of the same length")]
+    LengthMismatch {
+        /// Name of the first argument.
+        left: &'static str,
+        /// Its number of entries.
+        n_left: usize,
+        /// Name of the second argument.
+        right: &'static str,
+        /// Its number of entries.
+        n_right: usize,
+    },
+    /// A class index that does not exist.
+    #[error("{what}[{index}] is {class_idx}, but there are {n_classes} classes (0-based)")]
+    ClassOutOfRange {
+        /// Which argument.
+        what: &'static str,
+        /// Position of the value.
+        index: usize,
+        /// The value.
+        class_idx: u32,
+        /// Number of classes.
+        n_classes: usize,
+    },
+    /// A value that is NaN or infinite.
+    #[error("{what} row {row}, column {column} is {value}: it must be finite")]
+    NotFinite {
+        /// Which argument.
+        what: &'static str,
+        /// Row of the value.
+        row: usize,
+        /// Column of the value.
+        column: usize,
+        /// The value.
+        value: f32,
+    },
+    /// A row that is no probability distribution.
+    #[error("probabilities of row {row} are outside [0, 1] or sum to {sum} instead of 1")]
+    NotADistribution {
+        /// The row.
+        row: usize,
+        /// Sum of its entries.
+        sum: f64,
+    },
+    /// Two feature tables of different width.
+    #[error("the features have {found} columns, but {expected} were expected")]
+    WidthMismatch {
+        /// Columns of the table that came first.
+        expected: usize,
+        /// Columns of the other one.
+        found: usize,
+    },
+    /// A neighbor count of zero.
+    #[error("k is 0: at least one neighbor must vote")]
+    NoNeighbors,
+}
+
+/// Refuses two arguments of different length.
+pub(crate) fn same_length(
+    left: (&'static str, usize),
+    right: (&'static str, usize),
+) -> Result<(), EvalError> {
+    if left.1 == right.1 {
+        return Ok(());
+    }
+    Err(EvalError::LengthMismatch {
+        left: left.0,
+        n_left: left.1,
+        right: right.0,
+        n_right: right.1,
+    })
+}
+
+/// Refuses class indices that are not below `n_classes`.
+pub(crate) fn classes_in_range(
+    what: &'static str,
+    classes: &[u32],
+    n_classes: usize,
+) -> Result<(), EvalError> {
+    match classes.iter().position(|&class_idx| class_idx as usize >= n_classes) {
+        None => Ok(()),
+        Some(index) => {
+            Err(EvalError::ClassOutOfRange { what, index, class_idx: classes[index], n_classes })
+        }
+    }
+}

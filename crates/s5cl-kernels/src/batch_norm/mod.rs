@@ -1,0 +1,205 @@
+//! Batch normalization, fused with the residual sum and ReLU that follow it in a ResNet.
+
+mod cpu;
+
+use std::sync::{Arc, OnceLock};
+
+use candle_core::{CpuStorage, CustomOp3, Error, Layout, Result, Shape, Tensor, bail};
+
+use crate::values::{Values, operand};
+use cpu::Statistics;
+
+/// What normalization by the batch's own statistics gives.
+#[derive(Clone, Debug)]
+pub struct BatchNormOutput {
+    /// The normalized maps, of the shape of the input.
+    pub maps: Tensor,
+    /// Mean of each channel over the batch and all pixels, f32 `[channels]`, without gradient.
+    pub mean: Tensor,
+    /// Unbiased variance of each channel, as PyTorch's running statistics use it, f32
+    /// `[channels]`, without gradient; the biased one if a channel has a single value.
+    pub variance: Tensor,
+}
+
+/// Normalizes by the statistics of the batch: `torch.nn.BatchNorm2d` in training mode, then an
+/// optional residual sum and an optional ReLU, forward and backward in one pass each.
+///
+/// ```text
+/// y = relu((x - mean) / sqrt(variance + epsilon) * weight + bias + residual)
+/// ```
+///
+/// The variance inside the formula is the biased one. Sums are in f64 across blocks of rows.
+///
+/// # Shapes
+///
+/// - `maps`, `residual`: f32 `[batch, height, width, channels]` (any rank with channels last)
+/// - `weight`, `bias`: f32 `[channels]`
+///
+/// # Errors
+///
+/// If the shapes do not fit, a tensor is not f32, or one is not on the CPU.
+pub fn batch_norm_train(
+    maps: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    residual: Option<&Tensor>,
+    relu: bool,
+    epsilon: f64,
+) -> Result<BatchNormOutput> {
+    let statistics = Arc::new(OnceLock::new());
+    let mode = Mode::Batch { epsilon, statistics: statistics.clone() };
+    let parameters = Tensor::stack(&[weight, bias], 0)?;
+    let normalized = normalize(maps, &parameters, residual, relu, mode)?;
+    let Some(Statistics { mean, variance, rows, .. }) = statistics.get() else {
+        bail!("batch_norm: {:?} has no implementation here", maps.device())
+    };
+    let unbiased = *rows as f64 / (rows.saturating_sub(1)).max(1) as f64;
+    let device = maps.device();
+    let mean: Vec<f32> = mean.iter().map(|&m| m as f32).collect();
+    let variance: Vec<f32> = variance.iter().map(|&v| (v * unbiased) as f32).collect();
+    Ok(BatchNormOutput {
+        maps: normalized,
+        mean: Tensor::new(mean, device)?,
+        variance: Tensor::new(variance, device)?,
+    })
+}
+
+/// Normalizes by given statistics: `torch.nn.BatchNorm2d` in evaluation mode, with the optional
+/// residual sum and ReLU of [`batch_norm_train`], whose shapes and formula hold.
+///
+/// # Shapes
+///
+/// - `mean`, `variance`: f32 `[channels]`, treated as constants
+///
+/// # Errors
+///
+/// If the shapes do not fit, a tensor is not f32, or one is not on the CPU.
+#[expect(clippy::too_many_arguments, reason = "the formula has that many parts")]
+pub fn batch_norm_eval(
+    maps: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    mean: &Tensor,
+    variance: &Tensor,
+    residual: Option<&Tensor>,
+    relu: bool,
+    epsilon: f64,
+) -> Result<Tensor> {
+    let scale = (weight / (variance.detach() + epsilon)?.sqrt()?)?;
+    let shift = (bias - (mean.detach() * &scale)?)?;
+    let parameters = Tensor::stack(&[&scale, &shift], 0)?;
+    normalize(maps, &parameters, residual, relu, Mode::Fixed)
+}
+
+fn normalize(
+    maps: &Tensor,
+    parameters: &Tensor,
+    residual: Option<&Tensor>,
+    relu: bool,
+    mode: Mode,
+) -> Result<Tensor> {
+    if let Some(residual) = residual
+        && residual.dims() != maps.dims()
+    {
+        bail!("batch_norm: residual {:?} is not of the maps' shape {:?}", residual, maps.shape())
+    }
+    let op = Normalize { mode, relu, has_residual: residual.is_some() };
+    // candle's operations have a fixed number of operands: an empty one stands for none.
+    let residual = match residual {
+        Some(residual) => residual.contiguous()?,
+        None => Tensor::zeros(0, maps.dtype(), maps.device())?,
+    };
+    maps.contiguous()?.apply_op3(parameters, &residual, op)
+}
+
+/// `(x - mean) * inverse_deviation * parameters[0] + parameters[1]`, residual sum, ReLU.
+struct Normalize {
+    mode: Mode,
+    relu: bool,
+    has_residual: bool,
+}
+
+enum Mode {
+    /// Mean 0 and deviation 1: the parameters hold the whole affine map.
+    Fixed,
+    /// The statistics of the batch, kept by the forward pass for the backward pass.
+    Batch { epsilon: f64, statistics: Arc<OnceLock<Statistics>> },
+}
+
+impl Normalize {
+    fn channels(&self, maps: &Shape, parameters: &Shape) -> Result<usize> {
+        let channels = maps.dims().last().copied().unwrap_or(0);
+        if parameters.dims() != [2, channels] || maps.elem_count() == 0 {
+            bail!("batch_norm: maps {maps:?} do not fit weight and bias {parameters:?}")
+        }
+        Ok(channels)
+    }
+}
+
+impl CustomOp3 for Normalize {
+    fn name(&self) -> &'static str {
+        "batch_norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        maps: &CpuStorage,
+        maps_layout: &Layout,
+        parameters: &CpuStorage,
+        parameters_layout: &Layout,
+        residual: &CpuStorage,
+        residual_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let channels = self.channels(maps_layout.shape(), parameters_layout.shape())?;
+        let maps = operand(maps, maps_layout, self.name())?;
+        let parameters = operand(parameters, parameters_layout, self.name())?;
+        let residual = operand(residual, residual_layout, self.name())?;
+        let fixed = Statistics::identity(channels);
+        let statistics = match &self.mode {
+            Mode::Fixed => &fixed,
+            Mode::Batch { epsilon, statistics } => {
+                statistics.get_or_init(|| Statistics::of(maps, channels, *epsilon))
+            }
+        };
+        let residual = self.has_residual.then_some(residual);
+        let out = cpu::forward(maps, parameters, residual, statistics, self.relu);
+        Ok((CpuStorage::F32(out), maps_layout.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        maps: &Tensor,
+        parameters: &Tensor,
+        residual: &Tensor,
+        result: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let channels = self.channels(maps.shape(), parameters.shape())?;
+        let gradient = gradient.contiguous()?;
+        let fixed = Statistics::identity(channels);
+        let statistics = match &self.mode {
+            Mode::Fixed => &fixed,
+            Mode::Batch { statistics, .. } => {
+                let missing = || Error::Msg("batch_norm: backward before forward".into());
+                statistics.get().ok_or_else(missing)?
+            }
+        };
+        let result = Values::of(result)?;
+        let gradients = cpu::backward(
+            &Values::of(maps)?,
+            &Values::of(parameters)?,
+            self.relu.then_some(&*result),
+            &Values::of(&gradient)?,
+            statistics,
+        );
+        let device = maps.device();
+        let for_maps = Tensor::from_vec(gradients.maps, maps.shape(), device)?;
+        let for_parameters = Tensor::from_vec(gradients.parameters, parameters.shape(), device)?;
+        let for_residual = match (self.has_residual, gradients.residual) {
+            (false, _) => None,
+            (true, Some(masked)) => Some(Tensor::from_vec(masked, residual.shape(), device)?),
+            (true, None) => Some(gradient.clone()),
+        };
+        Ok((Some(for_maps), Some(for_parameters), for_residual))
+    }
+}

@@ -1,0 +1,45 @@
+//! Differentiable operations for candle, made for training.
+//!
+//! candle's own convolution, batch normalization and pooling are made for inference: their
+//! backward passes are slow, or refused. The operations here have the same meaning as PyTorch's,
+//! forward and backward, and differ from candle's in three points:
+//!
+//! - Feature maps are `[batch, height, width, channels]` (NHWC): pixels are the rows of every
+//!   matrix product, which is where a GEMM is near the hardware's peak.
+//! - A result does not depend on the number of threads: work is cut by the shapes alone, and
+//!   partial sums are added in a fixed order.
+//! - What belongs together is one pass over memory: normalization, residual sum and ReLU.
+//!
+//! All `unsafe` code of the project lives in this crate, in the module `gemm`.
+//!
+//! ```
+//! use candle_core::{Device, Tensor, Var};
+//! use s5cl_kernels::{Conv2dConfig, conv2d, max_pool2d};
+//!
+//! # fn main() -> candle_core::Result<()> {
+//! let image = Tensor::ones((1, 8, 8, 3), candle_core::DType::F32, &Device::Cpu)?;
+//! let weight = Var::ones((4, 3, 3, 3), candle_core::DType::F32, &Device::Cpu)?;
+//! let features = conv2d(&image, &weight, Conv2dConfig { stride: 1, padding: 1 })?;
+//! let pooled = max_pool2d(&features, 3, 2, 1)?;
+//! assert_eq!(pooled.dims(), [1, 4, 4, 4]);
+//! let gradients = pooled.sum_all()?.backward()?;
+//! assert!(gradients.get(&weight).is_some());
+//! # Ok(())
+//! # }
+//! ```
+
+mod batch_norm;
+mod conv2d;
+mod gemm;
+mod max_pool2d;
+mod window;
+
+mod values;
+
+pub use batch_norm::{BatchNormOutput, batch_norm_eval, batch_norm_train};
+pub use conv2d::{Conv2dConfig, conv2d};
+pub use max_pool2d::max_pool2d;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

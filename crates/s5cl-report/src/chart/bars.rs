@@ -1,0 +1,67 @@
+//! Horizontal bars from zero to one.
+
+use std::fmt::Write;
+
+use super::{At, Escaped, svg};
+use crate::format::percent;
+
+const WIDTH: f64 = 440.0;
+const LABEL_WIDTH: f64 = 124.0;
+const VALUE_WIDTH: f64 = 66.0;
+const ROW_HEIGHT: f64 = 30.0;
+const BAR_HEIGHT: f64 = 14.0;
+
+/// One bar.
+#[derive(Clone, Debug)]
+pub(crate) struct Bar {
+    pub(crate) label: String,
+    /// A fraction in `[0, 1]`; what is absent or not finite has no bar.
+    pub(crate) value: Option<f64>,
+    /// Whether this is the bar that the others are compared with.
+    pub(crate) is_main: bool,
+}
+
+/// Bars under each other, with their values in percent. A full bar is `full`, a fraction.
+pub(crate) fn bars(id: &str, title: &str, bars: &[Bar], full: f64) -> String {
+    let mut body = String::new();
+    let mut description = String::new();
+    let room = WIDTH - LABEL_WIDTH - VALUE_WIDTH;
+    for (index, bar) in bars.iter().enumerate() {
+        let top = ROW_HEIGHT * index as f64;
+        let length = bar.value.map_or(0.0, |value| room * (value / full).clamp(0.0, 1.0));
+        let length = if length.is_finite() { length } else { 0.0 };
+        let class = if bar.is_main { "main" } else { "other" };
+        let (label, value) = (Escaped(&bar.label), percent(bar.value));
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            body,
+            "<text class=\"bar-label {class}\" x=\"0\" y=\"{baseline}\">{label}</text>\
+             <rect class=\"bar-room\" x=\"{LABEL_WIDTH}\" y=\"{y}\" width=\"{room}\" \
+             height=\"{BAR_HEIGHT}\" rx=\"2\"/>\
+             <rect class=\"bar {class}\" x=\"{LABEL_WIDTH}\" y=\"{y}\" width=\"{length}\" \
+             height=\"{BAR_HEIGHT}\" rx=\"2\"/>\
+             <text class=\"bar-value {class}\" x=\"{WIDTH}\" y=\"{baseline}\" \
+             text-anchor=\"end\">{value}</text>",
+            baseline = At(top + ROW_HEIGHT / 2.0 + 4.5),
+            y = At(top + (ROW_HEIGHT - BAR_HEIGHT) / 2.0),
+            length = At(length),
+        );
+        let _ = write!(description, "{}{}: {value}", if index > 0 { "; " } else { "" }, bar.label);
+    }
+    svg(id, WIDTH, ROW_HEIGHT * bars.len() as f64, title, &description, &body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_are_as_long_as_their_values() {
+        let bar = |value| Bar { label: "a & b".to_owned(), value, is_main: false };
+        let svg = bars("id", "title", &[bar(Some(0.5)), bar(Some(f64::NAN)), bar(None)], 1.0);
+        assert!(svg.contains("width=\"125\""), "{svg}");
+        assert_eq!(svg.matches("width=\"0\"").count(), 2);
+        assert!(svg.contains("a &amp; b: 50.0\u{202f}%; a &amp; b: \u{2013}"));
+        assert!(!svg.contains("NaN"));
+    }
+}

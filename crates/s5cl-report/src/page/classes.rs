@@ -1,0 +1,107 @@
+//! Which classes are recognized, and what the others are taken for.
+
+use serde::Serialize;
+
+use crate::chart::{heat_map, natural_width};
+use crate::format::{NO_VALUE, count, decimal, percent};
+use crate::run::{Class, Run, Test};
+
+/// How far the matrix may shrink until its counts are too small to read.
+const LEAST_SCALE: f64 = 0.6;
+/// How many of the most frequent mistakes are put into words.
+const N_MISTAKES: usize = 3;
+
+#[derive(Serialize)]
+pub(super) struct Classes {
+    matrix_svg: Option<String>,
+    /// CSS pixels; between the two the matrix scales with the page, below it scrolls.
+    matrix_width: f64,
+    matrix_least_width: f64,
+    mistakes: Vec<String>,
+    rows: Vec<Row>,
+}
+
+/// One class in the table.
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    support: String,
+    recall: String,
+    precision: String,
+    f1: String,
+    /// Length of the bar behind F1, in percent of the cell.
+    f1_percent: u32,
+}
+
+impl Classes {
+    pub(super) fn new(run: &Run) -> Self {
+        let test = &run.metrics.test;
+        let names = class_names(test);
+        let mistakes = mistakes(test, &names);
+        Self {
+            matrix_svg: (!test.confusion.is_empty()).then(|| matrix(test, &names, &mistakes)),
+            matrix_width: natural_width(&names),
+            matrix_least_width: (natural_width(&names) * LEAST_SCALE).round(),
+            mistakes,
+            rows: test.per_class.iter().map(Row::new).collect(),
+        }
+    }
+}
+
+impl Row {
+    fn new(class: &Class) -> Self {
+        let f1 = class.f1.filter(|f1| f1.is_finite()).unwrap_or(0.0);
+        Self {
+            name: if class.name.is_empty() { NO_VALUE.to_owned() } else { class.name.clone() },
+            support: count(class.support),
+            recall: percent(class.recall),
+            precision: percent(class.precision),
+            f1: decimal(class.f1, 3),
+            f1_percent: (100.0 * f1.clamp(0.0, 1.0)).round() as u32,
+        }
+    }
+}
+
+fn matrix(test: &Test, names: &[String], mistakes: &[String]) -> String {
+    let n_images: u64 = test.confusion.iter().flatten().sum();
+    let mut description = format!(
+        "{} test images of {} classes; rows are true classes, columns predicted ones.",
+        count(n_images),
+        names.len()
+    );
+    if !mistakes.is_empty() {
+        description += &format!(" Most frequent mistakes: {}.", mistakes.join("; "));
+    }
+    heat_map("confusion", "Confusion matrix", &description, names, &test.confusion)
+}
+
+/// Names from the table of classes; without it, class indices.
+fn class_names(test: &Test) -> Vec<String> {
+    if test.per_class.is_empty() {
+        (0..test.confusion.len()).map(|class_idx| class_idx.to_string()).collect()
+    } else {
+        test.per_class.iter().map(|class| class.name.clone()).collect()
+    }
+}
+
+/// The largest counts off the diagonal, in words.
+fn mistakes(test: &Test, names: &[String]) -> Vec<String> {
+    let mut cells: Vec<(u64, usize, usize)> = Vec::new();
+    for (label, row) in test.confusion.iter().enumerate() {
+        let off_diagonal = row.iter().enumerate().filter(|&(prediction, _)| prediction != label);
+        cells.extend(off_diagonal.map(|(prediction, &n)| (n, label, prediction)));
+    }
+    // The sort is stable: equal counts stay in the order of the matrix.
+    cells.sort_by_key(|cell| std::cmp::Reverse(cell.0));
+    let words = |&(n, label, prediction): &(u64, usize, usize)| {
+        let support: u64 = test.confusion[label].iter().sum();
+        format!(
+            "{} taken for {} ({} of {})",
+            names[label],
+            names[prediction],
+            count(n),
+            count(support)
+        )
+    };
+    cells.iter().filter(|cell| cell.0 > 0).take(N_MISTAKES).map(words).collect()
+}

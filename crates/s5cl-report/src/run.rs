@@ -1,0 +1,188 @@
+//! A run folder as plain data.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::error::ReportError;
+use crate::events::Events;
+
+/// The version of `metrics.json` that is read here.
+const SCHEMA: u64 = 1;
+
+/// What a report is made from: the files of one run folder, read and checked.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// `config.toml`, as it is.
+    pub(crate) config: String,
+    /// Whether the weights were picked by their validation result.
+    pub(crate) selects_best: bool,
+    pub(crate) events: Events,
+    pub(crate) metrics: Metrics,
+    pub(crate) split: Split,
+}
+
+/// `metrics.json`.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Metrics {
+    pub(crate) schema: u64,
+    pub(crate) method: String,
+    pub(crate) preset: Option<String>,
+    pub(crate) seed: u64,
+    pub(crate) device: Option<String>,
+    pub(crate) steps: u64,
+    pub(crate) dataset: Dataset,
+    #[serde(default)]
+    pub(crate) test: Test,
+    #[serde(default)]
+    pub(crate) train: Cost,
+    #[serde(default)]
+    pub(crate) baselines: BTreeMap<String, Option<f64>>,
+    #[serde(default)]
+    pub(crate) timing: BTreeMap<String, Option<f64>>,
+    #[serde(default)]
+    pub(crate) warnings: Vec<String>,
+    pub(crate) run: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Dataset {
+    pub(crate) name: String,
+    pub(crate) n_classes: u64,
+    #[serde(default)]
+    pub(crate) n_labeled: u64,
+    #[serde(default)]
+    pub(crate) n_unlabeled: u64,
+    #[serde(default)]
+    pub(crate) n_validation: u64,
+    #[serde(default)]
+    pub(crate) n_test: u64,
+}
+
+/// Fractions in `[0, 1]`; the loss in nats. What is absent or not finite is `None`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Test {
+    pub(crate) accuracy: Option<f64>,
+    pub(crate) balanced_accuracy: Option<f64>,
+    pub(crate) macro_f1: Option<f64>,
+    pub(crate) weighted_f1: Option<f64>,
+    pub(crate) loss: Option<f64>,
+    pub(crate) per_class: Vec<Class>,
+    /// Counts, one row a true class, one column a predicted class.
+    pub(crate) confusion: Vec<Vec<u64>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Class {
+    pub(crate) name: String,
+    pub(crate) recall: Option<f64>,
+    pub(crate) precision: Option<f64>,
+    pub(crate) f1: Option<f64>,
+    #[serde(default)]
+    pub(crate) support: u64,
+}
+
+/// What the training took.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Cost {
+    pub(crate) seconds: Option<f64>,
+    pub(crate) images_per_second: Option<f64>,
+    pub(crate) peak_memory_mib: Option<f64>,
+    pub(crate) final_loss: Option<f64>,
+}
+
+/// `split.json`, without the images themselves.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Split {
+    pub(crate) counts: BTreeMap<String, u64>,
+    pub(crate) hash: Option<String>,
+}
+
+impl Run {
+    /// Reads `config.toml`, `metrics.jsonl`, `metrics.json` and, where it exists, `split.json`.
+    ///
+    /// Unknown fields are ignored. The last line of `metrics.jsonl` may be cut, as a killed run
+    /// leaves it.
+    ///
+    /// # Errors
+    ///
+    /// When one of the first three files is absent, a file is malformed, `metrics.json` has
+    /// another schema, or its confusion matrix does not fit its classes.
+    pub fn read(run_dir: &Path) -> Result<Self, ReportError> {
+        let config_path = run_dir.join("config.toml");
+        let config = read(&config_path)?;
+        let table: toml::Table = config.parse().map_err(|error: toml::de::Error| {
+            let message = error.message().replace('\n', " ");
+            ReportError::Toml { path: config_path, message }
+        })?;
+        let select = table.get("evaluation").and_then(|evaluation| evaluation.get("select"));
+
+        let events_path = run_dir.join("metrics.jsonl");
+        let events = Events::parse(&read(&events_path)?, &events_path)?;
+
+        let split_path = run_dir.join("split.json");
+        let split = if split_path.exists() {
+            parse_json(&read(&split_path)?, &split_path)?
+        } else {
+            Split::default()
+        };
+
+        Ok(Self {
+            selects_best: select.and_then(toml::Value::as_str) == Some("best"),
+            config,
+            events,
+            metrics: Metrics::read(&run_dir.join("metrics.json"))?,
+            split,
+        })
+    }
+}
+
+impl Metrics {
+    fn read(path: &Path) -> Result<Self, ReportError> {
+        #[derive(Deserialize)]
+        struct Version {
+            schema: u64,
+        }
+        let text = read(path)?;
+        // First and alone: of another version, the other fields may be missing.
+        let Version { schema: found } = parse_json(&text, path)?;
+        if found != SCHEMA {
+            return Err(ReportError::Schema { path: path.to_owned(), found, expected: SCHEMA });
+        }
+        let metrics: Self = parse_json(&text, path)?;
+        metrics.test.check(path)?;
+        Ok(metrics)
+    }
+}
+
+impl Test {
+    fn check(&self, path: &Path) -> Result<(), ReportError> {
+        let n_rows = self.confusion.len();
+        let inconsistent =
+            |what: String| Err(ReportError::Inconsistent { path: path.to_owned(), what });
+        if let Some(row) = self.confusion.iter().find(|row| row.len() != n_rows) {
+            let n = row.len();
+            return inconsistent(format!("test.confusion has {n_rows} rows but one of length {n}"));
+        }
+        let n_classes = self.per_class.len();
+        if n_rows > 0 && n_classes > 0 && n_rows != n_classes {
+            return inconsistent(format!(
+                "test.confusion has {n_rows} rows but test.per_class has {n_classes} entries"
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<String, ReportError> {
+    fs::read_to_string(path).map_err(|source| ReportError::Read { path: path.to_owned(), source })
+}
+
+fn parse_json<T: for<'a> Deserialize<'a>>(text: &str, path: &Path) -> Result<T, ReportError> {
+    serde_json::from_str(text).map_err(|source| ReportError::Json { path: path.to_owned(), source })
+}

@@ -1,0 +1,1 @@
+//! The S5CL training loop: methods, optimizers, schedules, checkpoints.

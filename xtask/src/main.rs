@@ -1,0 +1,3 @@
+//! The commands of S5CL.
+
+fn main() {}
