@@ -17,6 +17,12 @@ pub(crate) struct Block {
 }
 
 impl Block {
+    /// Red, green, blue.
+    #[inline(always)]
+    pub(crate) fn rows(&mut self) -> [&mut [f32; BLOCK]; 3] {
+        [&mut self.red, &mut self.green, &mut self.blue]
+    }
+
     #[inline(always)]
     fn read(bytes: &[u8; 3 * BLOCK], value: &impl Fn(u8) -> f32) -> Self {
         let mut block = Self { red: [0.0; BLOCK], green: [0.0; BLOCK], blue: [0.0; BLOCK] };

@@ -66,7 +66,10 @@ pub(crate) enum Adjustment {
 #[derive(Clone, Copy)]
 enum Step {
     /// Away from one grey level: black for brightness, the mean for contrast.
-    Blend { from: f32, factor: f32 },
+    Blend {
+        from: f32,
+        factor: f32,
+    },
     Saturate(f32),
     /// In bytes, 1 to 255.
     TurnHue(f32),
@@ -168,10 +171,8 @@ fn mix(from: f32, value: f32, factor: f32) -> f32 {
 
 #[inline(always)]
 fn blend(block: &mut Block, from: f32, factor: f32) {
-    for row in [&mut block.red, &mut block.green, &mut block.blue] {
-        for value in row {
-            *value = mix(from, *value, factor);
-        }
+    for value in block.rows().into_iter().flatten() {
+        *value = mix(from, *value, factor);
     }
 }
 

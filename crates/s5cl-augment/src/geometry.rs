@@ -43,11 +43,7 @@ impl Symmetry {
     pub fn turned_left(self) -> Self {
         // A left turn is a transposition and then a vertical flip, and a transposition that
         // moves past a flip exchanges its axis.
-        Self {
-            transposed: !self.transposed,
-            flipped_x: self.flipped_y,
-            flipped_y: !self.flipped_x,
-        }
+        Self { transposed: !self.transposed, flipped_x: self.flipped_y, flipped_y: !self.flipped_x }
     }
 
     /// The image seen through this symmetry; its sides are exchanged after an odd number of
@@ -55,8 +51,11 @@ impl Symmetry {
     #[must_use]
     pub fn apply(self, image: &RgbImage) -> RgbImage {
         let (source_width, source_height) = image.dimensions();
-        let (width, height) =
-            if self.transposed { (source_height, source_width) } else { (source_width, source_height) };
+        let (width, height) = if self.transposed {
+            (source_height, source_width)
+        } else {
+            (source_width, source_height)
+        };
         let mut output = RgbImage::new(width, height);
         if width == 0 || height == 0 {
             return output;
@@ -83,7 +82,13 @@ impl Symmetry {
         }
     }
 
-    fn transpose(self, source: &[[u8; 3]], source_width: usize, target: &mut [[u8; 3]], width: usize) {
+    fn transpose(
+        self,
+        source: &[[u8; 3]],
+        source_width: usize,
+        target: &mut [[u8; 3]],
+        width: usize,
+    ) {
         // Bands of rows of the target: what is read for one pixel lies beside what the next
         // rows of the band need.
         const BAND: usize = 16;

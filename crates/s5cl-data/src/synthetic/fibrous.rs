@@ -96,7 +96,7 @@ impl Flow {
         Self {
             axis: scene.any_direction(),
             at: scene.offset(),
-            amplitude: scene.stream.uniform_in(2.5, 5.0),
+            amplitude: scene.stream.uniform_in(2.0, 4.2),
             wavelength: scene.stream.uniform_in(28.0, 46.0),
             swirl: scene.stream.uniform_in(15.0, 40.0),
             phase: scene.stream.uniform(),
@@ -114,11 +114,12 @@ impl Flow {
         (along, across + self.swirl * bend + crimp)
     }
 
-    /// The direction of the fibers at a place: across the gradient of the second coordinate.
+    /// The direction of the fibers around a place, over about the length of a nucleus: across the
+    /// gradient of the second coordinate.
     fn tangent(&self, (x, y): Point, noise: &Noise) -> Point {
         let across = |x, y| self.place((x, y), noise).1;
-        let gradient_x = across(x + 1.0, y) - across(x - 1.0, y);
-        let gradient_y = across(x, y + 1.0) - across(x, y - 1.0);
+        let gradient_x = across(x + 4.0, y) - across(x - 4.0, y);
+        let gradient_y = across(x, y + 4.0) - across(x, y - 4.0);
         let length = (gradient_x * gradient_x + gradient_y * gradient_y).sqrt();
         if length > 1e-3 { (gradient_y / length, -gradient_x / length) } else { self.axis }
     }

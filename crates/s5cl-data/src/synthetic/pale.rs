@@ -82,7 +82,7 @@ pub(super) fn mucus(scene: &mut Scene) {
     let (noise, a, b) = (scene.noise, scene.offset(), scene.offset());
     let swirl = scene.stream.uniform_in(18.0, 34.0);
     let pitch = scene.stream.uniform_in(5.0, 8.5);
-    let density = scene.stream.uniform_in(0.28, 0.8);
+    let density = scene.stream.uniform_in(0.26, 0.7);
     let tint = scene.stream.uniform_in(0.05, 0.7);
     let strands = scene.stream.uniform_in(0.0, 0.7);
     let floor = scene.stream.uniform_in(0.1, 0.45);

@@ -1,5 +1,7 @@
 //! The set's options and its table: which class, patient and split each sample has.
 
+use crate::Split;
+
 /// The classes in order, named as in NCT-CRC-HE-100K.
 pub const CLASS_NAMES: [&str; 9] = [
     "adipose",
@@ -25,6 +27,8 @@ const VALIDATION: [usize; 3] = [2, 9, 16];
 const TEST: [usize; 4] = [4, 8, 13, 18];
 /// Fewest images: then each class has a tile in every split.
 const LEAST_IMAGES: usize = 45;
+/// Most images; the table of more would not fit a small machine's memory.
+const MOST_IMAGES: usize = 10_000_000;
 
 /// Options of the set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,9 +59,6 @@ impl TissueConfig {
     }
 }
 
-/// Most images; the table of more would not fit a small machine's memory.
-const MOST_IMAGES: usize = 10_000_000;
-
 /// Why a set cannot be made.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -70,17 +71,6 @@ pub enum TissueError {
     Images(usize),
 }
 
-/// The part of the set that a sample belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TissueSplit {
-    /// About 65 % of the tiles.
-    Train,
-    /// About 15 % of the tiles.
-    Validation,
-    /// About 20 % of the tiles.
-    Test,
-}
-
 /// One row of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TissueSample {
@@ -90,8 +80,8 @@ pub struct TissueSample {
     pub class_idx: u32,
     /// Simulated patient, such as `patient-07`; a patient has tiles of one split only.
     pub patient: String,
-    /// The part of the set.
-    pub split: TissueSplit,
+    /// The part of the set: about 65 % train, 15 % validation, 20 % test.
+    pub split: Split,
 }
 
 /// The class of a sample: the classes take turns.
@@ -100,18 +90,18 @@ pub(super) fn class_idx(sample_idx: usize) -> usize {
 }
 
 /// The split of a sample and its number among the tiles of its class and split.
-fn place(sample_idx: usize) -> (TissueSplit, usize) {
+fn place(sample_idx: usize) -> (Split, usize) {
     let number = sample_idx / CLASS_NAMES.len();
     let (period, at) = (number / PERIOD, number % PERIOD);
     let before = |places: &[usize]| places.iter().filter(|&&place| place < at).count();
     let (validation, test) = (before(&VALIDATION), before(&TEST));
     if VALIDATION.contains(&at) {
-        (TissueSplit::Validation, period * VALIDATION.len() + validation)
+        (Split::Validation, period * VALIDATION.len() + validation)
     } else if TEST.contains(&at) {
-        (TissueSplit::Test, period * TEST.len() + test)
+        (Split::Test, period * TEST.len() + test)
     } else {
         let train = PERIOD - VALIDATION.len() - TEST.len();
-        (TissueSplit::Train, period * train + at - validation - test)
+        (Split::Train, period * train + at - validation - test)
     }
 }
 
@@ -119,9 +109,9 @@ fn place(sample_idx: usize) -> (TissueSplit, usize) {
 pub(super) fn patient_idx(sample_idx: usize) -> usize {
     let (split, number) = place(sample_idx);
     match split {
-        TissueSplit::Train => number % PATIENTS[0],
-        TissueSplit::Validation => PATIENTS[0] + number % PATIENTS[1],
-        TissueSplit::Test => PATIENTS[0] + PATIENTS[1] + number % PATIENTS[2],
+        Split::Train => number % PATIENTS[0],
+        Split::Validation => PATIENTS[0] + number % PATIENTS[1],
+        Split::Test => PATIENTS[0] + PATIENTS[1] + number % PATIENTS[2],
     }
 }
 

@@ -6,6 +6,8 @@ mod headline;
 mod settings;
 
 use minijinja::Environment;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
 use serde::Serialize;
 
 use crate::error::ReportError;
@@ -65,10 +67,14 @@ pub fn render(run: &Run) -> Result<String, ReportError> {
         settings: Settings::new(run),
     };
     let mut environment = Environment::new();
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
-    environment.set_keep_trailing_newline(true);
+    environment.set_syntax(
+        SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .keep_trailing_newline(true)
+            .build()?,
+    );
     // The name's ending turns on the escaping of HTML.
     environment.add_template("report.html", TEMPLATE)?;
-    Ok(environment.get_template("report.html")?.render(page)?)
+    Ok(environment.get_template("report.html")?.render(Serde(page))?)
 }

@@ -1,0 +1,268 @@
+//! What one step does with a batch: S5CL and the baselines that it is measured against.
+
+use std::str::FromStr;
+
+use candle_core::{D, Device, Result, Tensor};
+use s5cl_backbone::{Mode, Model, ModelOutput, Normalization};
+use s5cl_losses::{Hierarchy, HierarchyConfig, LabeledViews, Terms, UnlabeledViews};
+use tracing::info_span;
+
+use crate::{Batch, TrainError};
+
+/// A method by name. All share the model, the views and the number of images a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MethodKind {
+    /// The whole hierarchy: labels, pseudo-labels or instances, classification.
+    S5cl,
+    /// Contrast on labels and cross entropy, on labeled images alone (the authors' `scl`).
+    Supcon,
+    /// Cross entropy alone, on both views of labeled images.
+    CrossEntropy,
+}
+
+/// The names of [`MethodKind`].
+pub const METHODS: [&str; 3] = ["s5cl", "supcon", "cross-entropy"];
+
+impl FromStr for MethodKind {
+    type Err = TrainError;
+
+    fn from_str(name: &str) -> std::result::Result<Self, TrainError> {
+        match name {
+            "s5cl" => Ok(Self::S5cl),
+            "supcon" => Ok(Self::Supcon),
+            "cross-entropy" => Ok(Self::CrossEntropy),
+            _ => Err(TrainError::Config(format!(
+                "unknown method {name:?}: use one of {}",
+                METHODS.join(", ")
+            ))),
+        }
+    }
+}
+
+impl MethodKind {
+    /// Whether unlabeled images take part. A method that does not use them is given labeled ones
+    /// in their place, so that every method sees the same number of images a step.
+    #[must_use]
+    pub fn uses_unlabeled(self) -> bool {
+        self == Self::S5cl
+    }
+}
+
+/// What a method is made from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MethodConfig {
+    /// The method.
+    pub kind: MethodKind,
+    /// The terms and their weights; a method turns off those that it does not have.
+    pub hierarchy: HierarchyConfig,
+    /// Pseudo-labels take part in the steps after this one, 0-based.
+    pub pseudo_labels_after_steps: u64,
+    /// Steps over which pseudo-labels take over from instances; 0 for at once.
+    pub pseudo_ramp_steps: u64,
+    /// A prediction below this probability makes no pseudo-label: its image stays a class of its
+    /// own. 0 to 1; 0 accepts every prediction.
+    pub pseudo_threshold: f64,
+}
+
+/// A method, ready to step.
+pub struct Method {
+    config: MethodConfig,
+    hierarchy: Hierarchy,
+}
+
+/// What one step's loss is, and what there is to tell of it.
+pub(crate) struct StepLoss {
+    pub(crate) terms: Terms,
+    pub(crate) supervised_floor: f64,
+    pub(crate) unsupervised_floor: f64,
+    pub(crate) pseudo_share: f64,
+    pub(crate) pseudo_accepted: Option<f64>,
+}
+
+/// Predictions on unlabeled images that count as labels.
+struct PseudoLabels {
+    /// u32 `[n]`; an image that was not accepted has a number of its own above the classes.
+    labels: Tensor,
+    accepted: f64,
+}
+
+impl Method {
+    /// Checks the config and makes the losses.
+    ///
+    /// # Errors
+    ///
+    /// If a value is out of its range, or the temperatures break the hierarchy.
+    pub fn new(config: MethodConfig) -> std::result::Result<Self, TrainError> {
+        if !(0.0..=1.0).contains(&config.pseudo_threshold) {
+            let threshold = config.pseudo_threshold;
+            return Err(TrainError::Config(format!(
+                "pseudo_threshold must be between 0 and 1, got {threshold}"
+            )));
+        }
+        // All values are checked, those of terms that this method turns off included.
+        Hierarchy::new(&config.hierarchy).map_err(|e| TrainError::Config(e.to_string()))?;
+        let mut active = config.hierarchy.clone();
+        match config.kind {
+            MethodKind::S5cl => {}
+            MethodKind::Supcon => active.weight_unsupervised = 0.0,
+            MethodKind::CrossEntropy => {
+                active.weight_supervised = 0.0;
+                active.weight_unsupervised = 0.0;
+            }
+        }
+        let hierarchy = Hierarchy::new(&active).map_err(|e| TrainError::Config(e.to_string()))?;
+        Ok(Self { config, hierarchy })
+    }
+
+    /// How much of the unsupervised term is contrast on pseudo-labels in a step, 0 to 1.
+    #[must_use]
+    pub fn pseudo_share(&self, step: u64) -> f64 {
+        let MethodConfig { pseudo_labels_after_steps: after, pseudo_ramp_steps: ramp, .. } =
+            self.config;
+        match step.checked_sub(after) {
+            None | Some(0) => 0.0,
+            Some(since) => (since as f64 / ramp.max(1) as f64).min(1.0),
+        }
+    }
+
+    /// The loss of one batch: all views in one forward pass, so that batch normalization sees
+    /// them together, then the terms.
+    pub(crate) fn loss(
+        &self,
+        model: &Model,
+        normalization: &Normalization,
+        batch: &Batch,
+        step: u64,
+        device: &Device,
+    ) -> Result<StepLoss> {
+        let output = info_span!("forward").in_scope(|| {
+            let mut views = vec![batch.labeled.to_tensor(device)?];
+            if let Some(unlabeled) = &batch.unlabeled {
+                views.push(unlabeled.to_tensor(device)?);
+            }
+            model.forward(&normalization.apply(&Tensor::cat(&views, 0)?)?, Mode::Train)
+        })?;
+        info_span!("loss").in_scope(|| self.terms(&output, batch, step))
+    }
+
+    fn terms(&self, output: &ModelOutput, batch: &Batch, step: u64) -> Result<StepLoss> {
+        let n_labeled = batch.labeled.n_images;
+        let classified = match self.config.kind {
+            MethodKind::S5cl | MethodKind::Supcon => n_labeled,
+            MethodKind::CrossEntropy => 2 * n_labeled,
+        };
+        let labels = Tensor::new(batch.labels.as_slice(), output.logits.device())?;
+        let embeddings = output.embeddings.narrow(0, 0, 2 * n_labeled)?;
+        let logits = output.logits.narrow(0, 0, classified)?;
+        let labeled = LabeledViews { embeddings: &embeddings, logits: &logits, labels: &labels };
+        let supervised_floor = self.hierarchy.supervised_floor(&batch.labels);
+
+        let Some(unlabeled) = &batch.unlabeled else {
+            let terms = self.hierarchy.forward(labeled, None)?;
+            let (unsupervised_floor, pseudo_share, pseudo_accepted) = (0.0, 0.0, None);
+            return Ok(StepLoss {
+                terms,
+                supervised_floor,
+                unsupervised_floor,
+                pseudo_share,
+                pseudo_accepted,
+            });
+        };
+        let n_unlabeled = unlabeled.n_images;
+        let embeddings = output.embeddings.narrow(0, 2 * n_labeled, 2 * n_unlabeled)?;
+        let weak_logits = output.logits.narrow(0, 2 * n_labeled, n_unlabeled)?;
+        let pseudo = self.pseudo_labels(&weak_logits)?;
+        let pseudo_share = self.pseudo_share(step);
+        let views = UnlabeledViews {
+            embeddings: &embeddings,
+            pseudo_labels: Some(&pseudo.labels),
+            pseudo_share,
+        };
+        Ok(StepLoss {
+            terms: self.hierarchy.forward(labeled, Some(views))?,
+            supervised_floor,
+            unsupervised_floor: self
+                .hierarchy
+                .unsupervised_floor(&pseudo.labels.to_vec1()?, pseudo_share),
+            pseudo_share,
+            pseudo_accepted: Some(pseudo.accepted),
+        })
+    }
+
+    /// The class that the classifier sees in each weak view, where it is sure enough.
+    fn pseudo_labels(&self, weak_logits: &Tensor) -> Result<PseudoLabels> {
+        let (n_images, n_classes) = weak_logits.dims2()?;
+        let logits = weak_logits.detach();
+        let confidence = candle_nn::ops::softmax(&logits, D::Minus1)?.max(D::Minus1)?;
+        let is_accepted = confidence.ge(self.config.pseudo_threshold)?;
+        let own_class =
+            Tensor::arange(n_classes as u32, (n_classes + n_images) as u32, logits.device())?;
+        let labels = is_accepted.where_cond(&logits.argmax(D::Minus1)?, &own_class)?;
+        let accepted =
+            is_accepted.to_dtype(candle_core::DType::F32)?.mean_all()?.to_scalar::<f32>()?;
+        Ok(PseudoLabels { labels, accepted: f64::from(accepted) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Tensor};
+    use s5cl_losses::{HierarchyConfig, Reduction};
+
+    use super::{Method, MethodConfig, MethodKind};
+
+    fn config() -> MethodConfig {
+        MethodConfig {
+            kind: MethodKind::S5cl,
+            hierarchy: HierarchyConfig {
+                supervised: "supcon".to_owned(),
+                temperature_labeled: 0.2,
+                temperature_unlabeled: 0.7,
+                temperature_pseudo: 0.7,
+                reduction: Reduction::MeanValid,
+                margin: 0.2,
+                weight_supervised: 1.0,
+                weight_unsupervised: 1.0,
+                weight_classification: 1.0,
+            },
+            pseudo_labels_after_steps: 781,
+            pseudo_ramp_steps: 0,
+            pseudo_threshold: 0.0,
+        }
+    }
+
+    #[test]
+    fn method_pseudo_labels_switch_after_the_given_step() -> Result<(), Box<dyn std::error::Error>>
+    {
+        let method = Method::new(config())?;
+        assert_eq!([method.pseudo_share(781), method.pseudo_share(782)], [0.0, 1.0]);
+        let ramp = Method::new(MethodConfig { pseudo_ramp_steps: 100, ..config() })?;
+        assert_eq!(
+            [ramp.pseudo_share(781), ramp.pseudo_share(831), ramp.pseudo_share(900)],
+            [0.0, 0.5, 1.0]
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn method_unsure_predictions_stay_instances() -> Result<(), Box<dyn std::error::Error>> {
+        let method = Method::new(MethodConfig { pseudo_threshold: 0.9, ..config() })?;
+        let logits = Tensor::new(&[[9_f32, 0.0], [0.1, 0.0], [0.0, 9.0]], &Device::Cpu)?;
+        let pseudo = method.pseudo_labels(&logits)?;
+        assert_eq!(pseudo.labels.to_vec1::<u32>()?, [0, 3, 1]);
+        assert!((pseudo.accepted - 2.0 / 3.0).abs() < 1e-6);
+        Ok(())
+    }
+
+    #[test]
+    fn method_threshold_out_of_range_is_refused() {
+        assert!(Method::new(MethodConfig { pseudo_threshold: 1.5, ..config() }).is_err());
+    }
+
+    #[test]
+    fn method_baseline_keeps_the_temperature_rule() {
+        let mut broken = MethodConfig { kind: MethodKind::CrossEntropy, ..config() };
+        broken.hierarchy.temperature_unlabeled = 0.1;
+        assert!(Method::new(broken).is_err());
+    }
+}
