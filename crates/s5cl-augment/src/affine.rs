@@ -144,13 +144,15 @@ impl Source<'_> {
 
 #[inline(always)]
 fn mix([a, b, c, d]: [u64; 4], wx: u64, wy: u64) -> [u8; 3] {
-    const ONE: u64 = 1 << WEIGHT_BITS;
     const SHIFT: u32 = 2 * WEIGHT_BITS;
     const HALF: u64 = 1 << (SHIFT - 1);
-    let top = a * (ONE - wx) + b * wx;
-    let bottom = c * (ONE - wx) + d * wx;
+    // Between two words and a weight the lanes may borrow from each other; the sum has none left.
+    let between = |a: u64, b: u64, weight: u64| {
+        (a << WEIGHT_BITS).wrapping_add(b.wrapping_sub(a).wrapping_mul(weight))
+    };
+    let (top, bottom) = (between(a, b, wx), between(c, d, wx));
     let half = HALF | HALF << LANE_BITS | HALF << (2 * LANE_BITS);
-    let sum = top * (ONE - wy) + bottom * wy + half;
+    let sum = between(top, bottom, wy).wrapping_add(half);
     [sum >> SHIFT, sum >> (SHIFT + LANE_BITS), sum >> (SHIFT + 2 * LANE_BITS)]
         .map(|value| value as u8)
 }
@@ -209,7 +211,7 @@ mod tests {
 
     #[test]
     fn map_of_corners_on_a_line_is_the_identity() {
-        let shifts = [[-5.0, -5.0], [5.0, -5.0], [5.0, 5.0]];
+        let shifts = [[-5.0, 5.0], [5.0, -5.0], [-5.0, 5.0]];
         assert_ne!(
             AffineMap::from_corner_shifts((30, 30), [[0.0; 2], [1.0, 1.0], [0.0; 2]]),
             AffineMap::IDENTITY

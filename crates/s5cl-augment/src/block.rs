@@ -17,10 +17,14 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// Red, green, blue.
+    /// Replaces every value of every color.
     #[inline(always)]
-    pub(crate) fn rows(&mut self) -> [&mut [f32; BLOCK]; 3] {
-        [&mut self.red, &mut self.green, &mut self.blue]
+    pub(crate) fn map(&mut self, operation: impl Fn(f32) -> f32) {
+        for row in [&mut self.red, &mut self.green, &mut self.blue] {
+            for value in row {
+                *value = operation(*value);
+            }
+        }
     }
 
     #[inline(always)]
@@ -57,28 +61,30 @@ fn to_byte(value: f32) -> u8 {
 pub(crate) fn map_blocks(
     image: &mut RgbImage,
     value: impl Fn(u8) -> f32,
-    mut operation: impl FnMut(&mut Block),
+    operation: impl FnMut(&mut Block),
 ) {
-    let bytes: &mut [u8] = image;
     dispatch(
         #[inline(always)]
-        || {
-            let (blocks, rest) = bytes.as_chunks_mut();
-            for bytes in blocks {
-                let mut block = Block::read(bytes, &value);
-                operation(&mut block);
-                block.write(bytes);
-            }
-            if !rest.is_empty() {
-                let mut padded = [0; 3 * BLOCK];
-                padded[..rest.len()].copy_from_slice(rest);
-                let mut block = Block::read(&padded, &value);
-                operation(&mut block);
-                block.write(&mut padded);
-                rest.copy_from_slice(&padded[..rest.len()]);
-            }
-        },
+        || map_bytes(image, value, operation),
     );
+}
+
+#[inline(always)]
+fn map_bytes(bytes: &mut [u8], value: impl Fn(u8) -> f32, mut operation: impl FnMut(&mut Block)) {
+    let (blocks, rest) = bytes.as_chunks_mut();
+    for bytes in blocks {
+        let mut block = Block::read(bytes, &value);
+        operation(&mut block);
+        block.write(bytes);
+    }
+    if !rest.is_empty() {
+        let mut padded = [0; 3 * BLOCK];
+        padded[..rest.len()].copy_from_slice(rest);
+        let mut block = Block::read(&padded, &value);
+        operation(&mut block);
+        block.write(&mut padded);
+        rest.copy_from_slice(&padded[..rest.len()]);
+    }
 }
 
 /// Visits every pixel; the last block is filled up with copies of the last pixel.
@@ -107,10 +113,50 @@ pub(crate) fn for_each_block(
 
 /// Runs the operation compiled for the best instructions that this processor has.
 #[inline(always)]
-pub(crate) fn dispatch<R>(operation: impl FnOnce() -> R) -> R {
+fn dispatch<R>(operation: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     if let Some(simd) = pulp::x86::V3::try_new() {
         return pulp::Simd::vectorize(simd, operation);
     }
     operation()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tile() -> RgbImage {
+        // 3 blocks and 9 pixels.
+        RgbImage::from_fn(67, 3, |x, y| image::Rgb([x as u8 * 3, 250 - y as u8, (x * y) as u8]))
+    }
+
+    #[test]
+    fn blocks_hold_every_pixel_once() {
+        let mut image = tile();
+        map_blocks(&mut image, f32::from, |_| ());
+        assert_eq!(image, tile());
+        let mut reds = Vec::new();
+        for_each_block(&image, f32::from, |block| reds.extend(block.red.map(|red| red as u8)));
+        let expected: Vec<u8> = image.pixels().map(|pixel| pixel[0]).collect();
+        assert_eq!(reds[..expected.len()], expected);
+        assert!(reds[expected.len()..].iter().all(|red| Some(red) == expected.last()));
+    }
+
+    #[test]
+    fn instructions_do_not_change_the_bits() {
+        // Multiply, add, divide, round down and clamp: all that the transforms do.
+        let operation = |block: &mut Block| {
+            for i in 0..BLOCK {
+                let (red, green, blue) = (block.red[i], block.green[i], block.blue[i]);
+                let ratio = f64::from(red / (green + 1.0)) * 0.3 + f64::from(blue) / 6.0;
+                block.red[i] = (0.299 * red + 0.587 * green + 0.114 * blue).clamp(0.0, 255.0);
+                block.green[i] = ((ratio - ratio.floor()) * 255.0) as f32;
+                block.blue[i] = crate::density::exp2(blue * 0.03 - 0.01 * red).clamp(0.0, 255.0);
+            }
+        };
+        let (mut best, mut baseline) = (tile(), tile());
+        map_blocks(&mut best, f32::from, operation);
+        map_bytes(&mut baseline, f32::from, operation);
+        assert_eq!(best, baseline);
+    }
 }

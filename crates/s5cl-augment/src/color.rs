@@ -137,18 +137,12 @@ fn mean_gray(image: &RgbImage) -> f32 {
         #[inline(always)]
         |block| {
             let mut partial = [0.0_f32; 8];
-            let mut gray = [0.0_f32; BLOCK];
             for i in 0..BLOCK {
-                gray[i] = gray_level(block.red[i], block.green[i], block.blue[i]);
-            }
-            for eight in gray.as_chunks::<8>().0 {
-                for (sum, value) in partial.iter_mut().zip(eight) {
-                    *sum += value;
-                }
+                last = gray_level(block.red[i], block.green[i], block.blue[i]);
+                partial[i % 8] += last;
             }
             sum += f64::from(partial.iter().sum::<f32>());
             n_visited += BLOCK as u64;
-            last = gray[BLOCK - 1];
         },
     );
     // The last block was filled up with copies of the last pixel. All sums are whole numbers.
@@ -171,9 +165,10 @@ fn mix(from: f32, value: f32, factor: f32) -> f32 {
 
 #[inline(always)]
 fn blend(block: &mut Block, from: f32, factor: f32) {
-    for value in block.rows().into_iter().flatten() {
-        *value = mix(from, *value, factor);
-    }
+    block.map(
+        #[inline(always)]
+        |value| mix(from, value, factor),
+    );
 }
 
 #[inline(always)]

@@ -34,6 +34,7 @@ mod pipeline;
 mod stain;
 
 mod block;
+mod density;
 mod error;
 
 pub use affine::{AffineMap, warp_affine};

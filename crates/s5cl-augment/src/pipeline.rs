@@ -74,12 +74,15 @@ impl Pipeline {
         Ok(Self { steps })
     }
 
-    /// A view of the image, of the same size.
+    /// A view of the image, of the same size; an image without pixels comes back as it is.
     ///
     /// Every transform takes its draws from `random` in the order of the list, the same number
     /// whatever the image and the amounts are.
     #[must_use]
     pub fn apply(&self, image: &RgbImage, random: &mut Stream) -> RgbImage {
+        if image.is_empty() {
+            return image.clone();
+        }
         let mut view = View { image: Cow::Borrowed(image), symmetry: Symmetry::default() };
         let size = image.dimensions();
         for step in &self.steps {
@@ -105,7 +108,9 @@ impl Pipeline {
                 }
                 Step::Affine(amount) => {
                     let map = AffineMap::draw(size, *amount, random);
-                    view.replace(|image| warp_affine(image, map));
+                    if *amount > 0.0 {
+                        view.replace(|image| warp_affine(image, map));
+                    }
                 }
             }
         }
@@ -169,4 +174,131 @@ fn color_jitter(amounts: [f32; 4], random: &mut Stream) -> Vec<Adjustment> {
         Adjustment::Hue(hue),
     ];
     order.into_iter().filter(|&i| amounts[i] > 0.0).map(|i| adjustments[i]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use s5cl_random::stream;
+
+    const EVERYTHING: [Transform; 7] = [
+        Transform::Rot90,
+        Transform::ColorJitter([0.1, 0.2, 0.3, 0.1]),
+        Transform::Flip,
+        Transform::HedJitter(0.05),
+        Transform::RandomResizedCrop([0.08, 1.0]),
+        Transform::Affine(0.05),
+        Transform::HedJitterConstant(0.01),
+    ];
+
+    fn tile(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| {
+            image::Rgb([200 - (x % 100) as u8, 90 + (y % 100) as u8, 130 + (x * y % 50) as u8])
+        })
+    }
+
+    fn view(transforms: &[Transform], image: &RgbImage, sample: u64) -> RgbImage {
+        let pipeline = Pipeline::new(transforms, 0).unwrap();
+        pipeline.apply(image, &mut stream(0, 0, sample, 1))
+    }
+
+    #[test]
+    fn pipeline_keeps_the_size() {
+        for (width, height) in [(32, 32), (224, 160), (7, 50), (1, 1), (3, 1), (0, 0), (0, 4)] {
+            for sample in 0..20 {
+                let view = view(&EVERYTHING, &tile(width, height), sample);
+                assert_eq!(view.dimensions(), (width, height));
+            }
+        }
+    }
+
+    #[test]
+    fn pipeline_depends_on_the_stream_alone() {
+        let pipeline = Pipeline::new(&EVERYTHING, 0).unwrap();
+        let tile = tile(40, 40);
+        let views: Vec<RgbImage> =
+            (0..10).map(|sample| pipeline.apply(&tile, &mut stream(0, 0, sample, 1))).collect();
+        for (sample, view) in views.iter().enumerate().rev() {
+            assert_eq!(*view, pipeline.apply(&tile, &mut stream(0, 0, sample as u64, 1)));
+        }
+        assert_ne!(views[0], views[1]);
+    }
+
+    #[test]
+    fn pipeline_of_nothing_is_the_identity() {
+        let nothing =
+            [Transform::ColorJitter([0.0; 4]), Transform::HedJitter(0.0), Transform::Affine(0.0)];
+        assert_eq!(view(&nothing, &tile(33, 20), 0), tile(33, 20));
+        assert_eq!(view(&[], &tile(33, 20), 0), tile(33, 20));
+    }
+
+    #[test]
+    fn pipeline_reaches_every_symmetry_alike() {
+        let (tile, n_views) = (tile(9, 9), 4000);
+        let mut counts = std::collections::BTreeMap::new();
+        for sample in 0..n_views {
+            let view = view(&[Transform::Rot90], &tile, sample);
+            *counts.entry(view.into_raw()).or_insert(0) += 1;
+        }
+        // Four turns, a quarter of the views each; 5 standard deviations of a binomial are 137.
+        assert_eq!(counts.len(), 4);
+        assert!(counts.values().all(|count| (863..=1137).contains(count)), "{counts:?}");
+        let both = [Transform::Flip, Transform::Rot90];
+        let views = (0..200).map(|sample| view(&both, &tile, sample).into_raw());
+        assert_eq!(views.collect::<std::collections::BTreeSet<_>>().len(), 8);
+    }
+
+    #[test]
+    fn transforms_take_the_same_draws_whatever_the_amounts_and_the_image() {
+        let next = |transform: Transform, image: &RgbImage| {
+            let mut random = stream(0, 0, 5, 1);
+            let _ = Pipeline::new(&[transform], 0).unwrap().apply(image, &mut random);
+            random.next_u64()
+        };
+        let (square, wide) = (tile(16, 16), tile(30, 4));
+        for (some, other) in [
+            (Transform::Rot90, Transform::Rot90),
+            (Transform::Flip, Transform::Flip),
+            (Transform::ColorJitter([0.1; 4]), Transform::ColorJitter([0.0; 4])),
+            (Transform::HedJitter(0.1), Transform::HedJitter(0.0)),
+            (Transform::RandomResizedCrop([0.1, 0.2]), Transform::RandomResizedCrop([1.0, 1.0])),
+            (Transform::Affine(0.1), Transform::Affine(0.0)),
+        ] {
+            assert_eq!(next(some.clone(), &square), next(other, &wide), "{some:?}");
+        }
+        let untouched = stream(0, 0, 5, 1).next_u64();
+        assert_eq!(next(Transform::HedJitterConstant(0.1), &square), untouched);
+    }
+
+    #[test]
+    fn constant_jitter_belongs_to_the_run() {
+        let transforms = [Transform::HedJitterConstant(0.1)];
+        assert_eq!(view(&transforms, &tile(20, 20), 0), view(&transforms, &tile(20, 20), 1));
+        let other_run = Pipeline::new(&transforms, 1).unwrap();
+        let other = other_run.apply(&tile(20, 20), &mut stream(0, 0, 0, 1));
+        assert_ne!(view(&transforms, &tile(20, 20), 0), other);
+    }
+
+    #[test]
+    fn color_jitter_takes_every_order() {
+        let mut random = stream(0, 0, 0, 0);
+        let mut orders = std::collections::BTreeSet::new();
+        for _ in 0..1000 {
+            orders.insert(format!(
+                "{:?}",
+                color_jitter([0.0, 0.1, 0.1, 0.1], &mut random)
+                    .iter()
+                    .map(std::mem::discriminant)
+                    .collect::<Vec<_>>()
+            ));
+        }
+        // Brightness is left out, the other three stand in any order.
+        assert_eq!(orders.len(), 6);
+    }
+
+    #[test]
+    fn invalid_transform_is_refused() {
+        let error = Pipeline::new(&[Transform::Flip, Transform::HedJitter(-0.5)], 0).unwrap_err();
+        assert!(error.to_string().starts_with("hed_jitter = -0.5"), "{error}");
+    }
 }

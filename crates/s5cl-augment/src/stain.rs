@@ -1,28 +1,12 @@
 //! Jitter of the stains: hematoxylin, eosin and DAB by Beer and Lambert's law.
 //!
 //! A pixel's optical density is a sum of stains, `ln(rgb) = -c * (stains * RGB_FROM_HED)` with
-//! `c = -ln(1e-6)`, rgb in `[1e-6, 1]`. A jitter `stains * alpha + beta` is linear in the density,
-//! so the way there and back is one 3x3 matrix and an offset.
-
-use std::sync::LazyLock;
+//! `c = -ln(1e-6)` and rgb in `[1e-6, 1]`.
 
 use image::RgbImage;
 
 use crate::block::{BLOCK, Block, for_each_block, map_blocks};
-
-/// Rows hematoxylin, eosin, DAB; columns red, green, blue.
-///
-/// # Source
-///
-/// Ruifrok and Johnston, 2001; scikit-image's `rgb_from_hed`.
-const RGB_FROM_HED: [[f64; 3]; 3] = [[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]];
-const HED_FROM_RGB: [[f64; 3]; 3] = inverse(RGB_FROM_HED);
-/// The smallest intensity: black has a finite density, and a stain of 1 is this dark.
-const DARKEST: f64 = 1e-6;
-
-/// `log2` of a byte's intensity, not below that of [`DARKEST`].
-static LOG2: LazyLock<[f32; 256]> =
-    LazyLock::new(|| std::array::from_fn(|byte| (byte as f64 / 255.0).max(DARKEST).log2() as f32));
+use crate::density::{DensityMap, LOG2, exp2};
 
 /// Scales the stains of every pixel by `alpha` and adds `beta`, for hematoxylin, eosin and DAB.
 ///
@@ -34,7 +18,7 @@ static LOG2: LazyLock<[f32; 256]> =
 ///
 /// scikit-image's `rgb2hed`, the jitter of Tellez et al. 2018 (arXiv 1808.05883, section III-A),
 /// `hed2rgb`. Deviation: `rgb2hed` sets negative stains to 0, which changes a color that is no
-/// mixture of the three even if nothing is jittered (a pure red by 100 levels); here they stay as
+/// mixture of the three even if nothing is jittered (pure red becomes black); here they stay as
 /// they are. Colors that are mixtures agree within 1 grey level (`golden_stains_*`).
 ///
 /// # Example
@@ -65,9 +49,10 @@ pub(crate) fn jitter_in_place(image: &mut RgbImage, alpha: [f32; 3], beta: [f32;
         #[inline(always)]
         |block| {
             map.apply(block);
-            for value in block.rows().into_iter().flatten() {
-                *value = (255.0 * exp2(*value)).clamp(0.0, 255.0);
-            }
+            block.map(
+                #[inline(always)]
+                |value| (255.0 * exp2(value)).clamp(0.0, 255.0),
+            );
         },
     );
 }
@@ -95,7 +80,8 @@ pub(crate) fn stretch_in_place(image: &mut RgbImage, alpha: [f32; 3], beta: [f32
         beta,
     };
     let table = &*LOG2;
-    let (mut low, mut high) = (1.0_f32, 0.0_f32);
+    // Eight of each, side by side, so that they are found eight at a time.
+    let (mut lows, mut highs) = ([1.0_f32; 8], [0.0_f32; 8]);
     for_each_block(
         image,
         #[inline(always)]
@@ -103,12 +89,16 @@ pub(crate) fn stretch_in_place(image: &mut RgbImage, alpha: [f32; 3], beta: [f32
         #[inline(always)]
         |block| {
             jitter.apply(block);
-            for value in block.rows().into_iter().flatten() {
-                low = low.min(*value);
-                high = high.max(*value);
+            for i in 0..BLOCK {
+                for value in [block.red[i], block.green[i], block.blue[i]] {
+                    lows[i % 8] = if value < lows[i % 8] { value } else { lows[i % 8] };
+                    highs[i % 8] = if value > highs[i % 8] { value } else { highs[i % 8] };
+                }
             }
         },
     );
+    let low = lows.into_iter().fold(1.0, f32::min);
+    let high = highs.into_iter().fold(0.0, f32::max);
     let (from, scale) = if high > low { (low, 255.0 / (high - low)) } else { (0.0, 255.0) };
     map_blocks(
         image,
@@ -117,9 +107,10 @@ pub(crate) fn stretch_in_place(image: &mut RgbImage, alpha: [f32; 3], beta: [f32
         #[inline(always)]
         |block| {
             jitter.apply(block);
-            for value in block.rows().into_iter().flatten() {
-                *value = ((*value - from) * scale).clamp(0.0, 255.0).floor();
-            }
+            block.map(
+                #[inline(always)]
+                |value| ((value - from) * scale).clamp(0.0, 255.0).floor(),
+            );
         },
     );
 }
@@ -137,145 +128,29 @@ impl ClampedJitter {
     #[inline(always)]
     fn apply(&self, block: &mut Block) {
         self.to_stains.apply(block);
-        for (stain, row) in block.rows().into_iter().enumerate() {
+        let rows = [&mut block.red, &mut block.green, &mut block.blue];
+        for (row, (alpha, beta)) in rows.into_iter().zip(self.alpha.into_iter().zip(self.beta)) {
             for value in row {
-                *value = self.alpha[stain] * value.max(0.0) + self.beta[stain];
+                let stain = if *value > 0.0 { *value } else { 0.0 };
+                *value = alpha * stain + beta;
             }
         }
         self.to_densities.apply(block);
-        for value in block.rows().into_iter().flatten() {
-            *value = exp2(*value).clamp(0.0, 1.0);
-        }
+        block.map(
+            #[inline(always)]
+            |value| exp2(value).clamp(0.0, 1.0),
+        );
     }
-}
-
-/// An affine map of three values: `output = matrix * input + offset`.
-struct DensityMap {
-    matrix: [[f32; 3]; 3],
-    offset: [f32; 3],
-}
-
-impl DensityMap {
-    /// From the base-2 logarithms of intensities to those after the jitter.
-    fn of_jitter(alpha: [f32; 3], beta: [f32; 3]) -> Self {
-        let entry = |to: usize, from: usize| -> f64 {
-            let by_stain =
-                |j: usize| HED_FROM_RGB[from][j] * f64::from(alpha[j]) * RGB_FROM_HED[j][to];
-            (0..3).map(by_stain).sum()
-        };
-        let shift = |to: usize| -> f64 {
-            (0..3).map(|j| DARKEST.log2() * f64::from(beta[j]) * RGB_FROM_HED[j][to]).sum()
-        };
-        Self::new(entry, shift)
-    }
-
-    /// From the base-2 logarithms of intensities to stains.
-    fn to_stains() -> Self {
-        Self::new(|to, from| HED_FROM_RGB[from][to] / DARKEST.log2(), |_| 0.0)
-    }
-
-    /// From stains to the base-2 logarithms of intensities.
-    fn from_stains() -> Self {
-        Self::new(|to, from| RGB_FROM_HED[from][to] * DARKEST.log2(), |_| 0.0)
-    }
-
-    fn new(entry: impl Fn(usize, usize) -> f64, shift: impl Fn(usize) -> f64) -> Self {
-        Self {
-            matrix: [0, 1, 2].map(|to| [0, 1, 2].map(|from| entry(to, from) as f32)),
-            offset: [0, 1, 2].map(|to| shift(to) as f32),
-        }
-    }
-
-    #[inline(always)]
-    fn apply(&self, block: &mut Block) {
-        for i in 0..BLOCK {
-            let input = [block.red[i], block.green[i], block.blue[i]];
-            let output = |to: usize| {
-                let row = self.matrix[to];
-                row[0] * input[0] + row[1] * input[1] + row[2] * input[2] + self.offset[to]
-            };
-            (block.red[i], block.green[i], block.blue[i]) = (output(0), output(1), output(2));
-        }
-    }
-}
-
-/// `2^x`, to a relative error of 3e-6, which is a thousandth of a grey level.
-#[inline(always)]
-fn exp2(x: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves a whole number in the low bits
-    const COEFFICIENTS: [f32; 4] =
-        [9.618_129e-3, 5.550_411e-2, 2.402_265e-1, std::f32::consts::LN_2];
-    let x = x.clamp(-120.0, 120.0);
-    let shifted = x + ROUND;
-    let rest = x - (shifted - ROUND);
-    let mut series = 1.333_355_8e-3;
-    for coefficient in COEFFICIENTS {
-        series = series * rest + coefficient;
-    }
-    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000));
-    (series * rest + 1.0) * power
-}
-
-/// The inverse by cofactors.
-const fn inverse(m: [[f64; 3]; 3]) -> [[f64; 3]; 3] {
-    let mut cofactors = [[0.0; 3]; 3];
-    let mut row = 0;
-    while row < 3 {
-        let mut column = 0;
-        while column < 3 {
-            let (a, b) = ((row + 1) % 3, (row + 2) % 3);
-            let (c, d) = ((column + 1) % 3, (column + 2) % 3);
-            cofactors[row][column] = m[a][c] * m[b][d] - m[a][d] * m[b][c];
-            column += 1;
-        }
-        row += 1;
-    }
-    let determinant =
-        m[0][0] * cofactors[0][0] + m[0][1] * cofactors[0][1] + m[0][2] * cofactors[0][2];
-    let mut inverse = [[0.0; 3]; 3];
-    let mut row = 0;
-    while row < 3 {
-        let mut column = 0;
-        while column < 3 {
-            inverse[row][column] = cofactors[column][row] / determinant;
-            column += 1;
-        }
-        row += 1;
-    }
-    inverse
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The series ends at the fifth power of a number up to ln(2) / 2.
-    const EXP2_RELATIVE_ERROR: f64 = 3e-6;
-
     fn many_colors() -> RgbImage {
         RgbImage::from_fn(52 * 52, 52, |x, y| {
             image::Rgb([x % 52 * 5, x / 52 * 5, y * 5].map(|value| value as u8))
         })
-    }
-
-    #[test]
-    fn exp2_is_close_to_the_library() {
-        for step in -30_000..=300 {
-            let x = step as f32 / 1000.0;
-            let exact = f64::from(x).exp2();
-            let error = (f64::from(exp2(x)) / exact - 1.0).abs();
-            assert!(error < EXP2_RELATIVE_ERROR, "{x}: {error}");
-        }
-    }
-
-    #[test]
-    fn matrix_times_inverse_is_one() {
-        for (row, hed) in HED_FROM_RGB.iter().enumerate() {
-            for column in 0..3 {
-                let entry: f64 = (0..3).map(|j| hed[j] * RGB_FROM_HED[j][column]).sum();
-                assert!((entry - f64::from(row == column)).abs() < 1e-14);
-            }
-        }
     }
 
     #[test]

@@ -2,65 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use image::RgbImage;
-use serde::{Deserialize, Serialize};
 
-use crate::DataError;
 use crate::cache::Cached;
 use crate::digest::Digest;
 use crate::resize::Resized;
-
-/// What a sample is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Split {
-    /// Learned from.
-    Train,
-    /// Chosen by.
-    Validation,
-    /// Judged by, once.
-    Test,
-}
-
-impl fmt::Display for Split {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Train => "train",
-            Self::Validation => "validation",
-            Self::Test => "test",
-        })
-    }
-}
-
-impl FromStr for Split {
-    type Err = DataError;
-
-    /// Reads `train`, `validation` (also `val`, `valid`) or `test`, in any case.
-    fn from_str(name: &str) -> Result<Self, DataError> {
-        match name.to_ascii_lowercase().as_str() {
-            "train" => Ok(Self::Train),
-            "val" | "valid" | "validation" => Ok(Self::Validation),
-            "test" => Ok(Self::Test),
-            _ => Err(DataError::UnknownSplit { name: name.to_owned() }),
-        }
-    }
-}
-
-/// One tile's entry in the index; the pixels are elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sample {
-    /// Unique within the dataset and the same on every machine.
-    pub id: String,
-    /// Index into the class names; `None` for a tile that nobody labeled.
-    pub class_idx: Option<u32>,
-    /// The side it belongs to, where the dataset says so.
-    pub split: Option<Split>,
-    /// The patient, slide or smear it was cut from, where that is known.
-    pub group: Option<String>,
-}
+use crate::{DataError, Sample};
 
 /// Where the pixels of a dataset's samples come from.
 pub trait Tiles: Send + Sync {
@@ -258,4 +207,63 @@ fn digest_of(class_names: &[String], samples: &[Sample], content: &[u8]) -> Stri
     }
     digest.bytes(content);
     digest.hex()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support::dataset_of;
+
+    struct Nothing;
+
+    impl Tiles for Nothing {
+        fn tile(&self, _: usize) -> Result<RgbImage, DataError> {
+            Ok(RgbImage::new(2, 3))
+        }
+    }
+
+    fn sample(id: &str, class_idx: Option<u32>) -> Sample {
+        Sample { id: id.to_owned(), class_idx, split: None, group: None }
+    }
+
+    fn built(samples: Vec<Sample>) -> Result<Dataset, DataError> {
+        let class_names = vec!["a".to_owned(), "b".to_owned()];
+        Dataset::new("cells", class_names, samples, Arc::new(Nothing), b"")
+    }
+
+    #[test]
+    fn dataset_refuses_a_wrong_index() {
+        let refused = |samples| built(samples).unwrap_err().to_string();
+        assert!(refused(vec![]).contains("dataset cells: no samples"));
+        let twice = vec![sample("x", None), sample("x", Some(0))];
+        assert!(refused(twice).contains("two samples have the id `x`"));
+        let third = vec![sample("x", Some(2))];
+        assert!(refused(third).contains("sample `x` is of class 2, but there are 2"));
+    }
+
+    #[test]
+    fn dataset_has_no_tile_beyond_its_samples() {
+        let dataset = built(vec![sample("x", Some(0))]).unwrap();
+        assert_eq!(dataset.tile(0).unwrap().dimensions(), (2, 3));
+        let message = dataset.tile(1).unwrap_err().to_string();
+        assert_eq!(message, "dataset cells: no sample 1; there are 1");
+        assert_eq!(dataset.common_size().unwrap(), CommonSize::Same(2, 3));
+    }
+
+    #[test]
+    fn dataset_digest_follows_the_index() {
+        let digest =
+            |id, class_idx| built(vec![sample(id, class_idx)]).unwrap().digest().to_owned();
+        assert_eq!(digest("x", Some(0)), digest("x", Some(0)));
+        assert_ne!(digest("x", Some(0)), digest("y", Some(0)));
+        assert_ne!(digest("x", Some(0)), digest("x", Some(1)));
+        assert_ne!(digest("x", Some(0)), digest("x", None));
+    }
+
+    #[test]
+    fn dataset_counts_classes() {
+        let dataset =
+            dataset_of(&[(Some(1), None, None), (None, None, None), (Some(1), None, None)]);
+        assert_eq!(dataset.class_counts(&[0, 1, 2, 99]), [0, 2]);
+    }
 }

@@ -257,7 +257,9 @@ pub enum DataError {
     },
 
     /// A label budget that keeps nothing or more than everything.
-    #[error("{budget} is no label budget; give at least 1 per class or a fraction above 0, up to 1")]
+    #[error(
+        "{budget} is no label budget; give at least 1 per class or a fraction above 0, up to 1"
+    )]
     BadBudget {
         /// The budget, in words.
         budget: String,

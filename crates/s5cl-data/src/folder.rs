@@ -12,15 +12,13 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use image::{ImageReader, RgbImage};
+use image::RgbImage;
 use walkdir::{DirEntry, WalkDir};
 
-use crate::decode::{decode_file, undecodable, unreadable};
+use crate::decode::{decode_file, size_of_file};
 use crate::digest::Digest;
 use crate::spec::name_of;
 use crate::{DataError, Dataset, Sample, Split, Tiles};
@@ -45,8 +43,7 @@ pub(crate) fn open(root: &Path) -> Result<Dataset, DataError> {
     }
     let mut found = find_images(root)?;
     found.sort_by(|a, b| a.id.cmp(&b.id));
-    let classes: BTreeSet<&str> =
-        found.iter().filter_map(|image| image.class.as_deref()).collect();
+    let classes: BTreeSet<&str> = found.iter().filter_map(|image| image.class.as_deref()).collect();
     let class_names: Vec<String> = classes.into_iter().map(str::to_owned).collect();
     match class_names.as_slice() {
         [] => return Err(DataError::NoClasses { path: root.to_owned() }),
@@ -113,14 +110,15 @@ fn collect(
             continue;
         }
         let bytes = entry.metadata().map_err(|error| not_walkable(root, &error))?.len();
-        let group = class.and_then(|_| parts(folder.path(), path).into_iter().rev().nth(1));
+        let below_class = parts(folder.path(), path);
+        let in_subfolder = class.is_some() && below_class.len() > 1;
         found.push(Found {
             path: path.to_owned(),
             bytes,
             id: parts(root, path).join("/"),
             class: class.map(|name| name.to_string_lossy().into_owned()),
             split,
-            group,
+            group: in_subfolder.then(|| below_class[0].clone()),
         });
     }
     Ok(())
@@ -169,12 +167,138 @@ impl Tiles for Files {
     }
 
     fn size(&self, sample_idx: usize) -> Result<(u32, u32), DataError> {
-        let path = &self.0[sample_idx];
-        let file = File::open(path).map_err(|error| unreadable(path, &error))?;
-        ImageReader::new(BufReader::new(file))
-            .with_guessed_format()
-            .map_err(|error| unreadable(path, &error))?
-            .into_dimensions()
-            .map_err(|error| undecodable(path, &error))
+        size_of_file(&self.0[sample_idx])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CommonSize;
+    use crate::test_support::TempFolder;
+
+    fn ids(dataset: &Dataset) -> Vec<&str> {
+        dataset.samples.iter().map(|sample| sample.id.as_str()).collect()
+    }
+
+    #[test]
+    fn folder_without_splits_has_one_class_per_subfolder() {
+        let root = TempFolder::new();
+        for name in ["b/2.PNG", "b/1.jpeg", "a/x.TIF", "a/y.webp", "a/z.bmp", "unlabeled/u.png"] {
+            root.write_tile(name, (4, 4), [10, 20, 30]);
+        }
+        for ignored in ["a/notes.txt", "a/.hidden.png", ".cache/c.png", "top.png", "docs/a.md"] {
+            root.write(ignored, b"no image");
+        }
+        let dataset = open(root.path()).unwrap();
+        assert_eq!(dataset.class_names, ["a", "b"]);
+        let expected = ["a/x.TIF", "a/y.webp", "a/z.bmp", "b/1.jpeg", "b/2.PNG", "unlabeled/u.png"];
+        assert_eq!(ids(&dataset), expected);
+        let labels: Vec<_> = dataset.samples.iter().map(|sample| sample.class_idx).collect();
+        assert_eq!(labels, [Some(0), Some(0), Some(0), Some(1), Some(1), None]);
+        assert!(dataset.samples[..5].iter().all(|sample| sample.split.is_none()));
+        assert_eq!(dataset.samples[5].split, Some(Split::Train));
+        assert!(dataset.samples.iter().all(|sample| sample.group.is_none()));
+        assert_eq!(dataset.tile(0).unwrap().get_pixel(3, 3).0, [10, 20, 30]);
+        assert_eq!(dataset.common_size().unwrap(), CommonSize::Same(4, 4));
+    }
+
+    #[test]
+    fn folder_with_splits_joins_the_classes_of_all() {
+        let root = TempFolder::new();
+        for name in [
+            "Train/b/1.png",
+            "Train/unlabeled/2.png",
+            "valid/a/3.png",
+            "test/b/4.png",
+            "test/unlabeled/5.png",
+            "unlabeled/6.png",
+            "masks/7.png",
+        ] {
+            root.write_tile(name, (2, 2), [0; 3]);
+        }
+        let dataset = open(root.path()).unwrap();
+        assert_eq!(dataset.class_names, ["a", "b"]);
+        let found: Vec<_> =
+            dataset.samples.iter().map(|s| (s.id.as_str(), s.class_idx, s.split)).collect();
+        let expected = [
+            ("Train/b/1.png", Some(1), Some(Split::Train)),
+            ("Train/unlabeled/2.png", None, Some(Split::Train)),
+            ("test/b/4.png", Some(1), Some(Split::Test)),
+            ("unlabeled/6.png", None, Some(Split::Train)),
+            ("valid/a/3.png", Some(0), Some(Split::Validation)),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn folder_within_a_class_names_the_group() {
+        let root = TempFolder::new();
+        for name in ["a/p1/slide/1.png", "a/2.png", "b/p1/3.png"] {
+            root.write_tile(name, (2, 2), [0; 3]);
+        }
+        let dataset = open(root.path()).unwrap();
+        let groups: Vec<_> = dataset.samples.iter().map(|s| s.group.as_deref()).collect();
+        assert_eq!(ids(&dataset), ["a/2.png", "a/p1/slide/1.png", "b/p1/3.png"]);
+        assert_eq!(groups, [None, Some("p1"), Some("p1")]);
+    }
+
+    #[test]
+    fn folder_digest_follows_names_and_lengths_but_not_the_place() {
+        let fill = |root: &TempFolder| {
+            root.write("a/1.png", b"12");
+            root.write("b/1.png", b"34");
+            open(root.path()).unwrap().digest().to_owned()
+        };
+        let (first, second) = (TempFolder::new(), TempFolder::new());
+        let digest = fill(&first);
+        assert_eq!(digest, fill(&second));
+        second.write("b/1.png", b"345");
+        assert_ne!(digest, open(second.path()).unwrap().digest());
+        second.write("b/1.png", b"34");
+        second.write("b/2.png", b"");
+        assert_ne!(digest, open(second.path()).unwrap().digest());
+    }
+
+    #[test]
+    fn folder_that_is_no_dataset_is_refused() {
+        let root = TempFolder::new();
+        let refused = |path: &Path| open(path).unwrap_err().to_string();
+        assert!(refused(root.path()).contains("no images in class folders"));
+        root.write_tile("only/1.png", (2, 2), [0; 3]);
+        let message = refused(root.path());
+        assert!(message.contains("only one class, `only`"), "{message}");
+        assert!(message.contains(&root.path().display().to_string()), "{message}");
+        assert!(refused(Path::new("no/such/folder")).starts_with("no/such/folder: no such"));
+    }
+
+    #[test]
+    fn folder_names_the_image_that_cannot_be_read() {
+        let root = TempFolder::new();
+        let whole = root.write_tile("a/1.png", (32, 32), [9; 3]);
+        let bytes = std::fs::read(whole).unwrap();
+        root.write("b/cut.png", &bytes[..bytes.len() / 2]);
+        let dataset = open(root.path()).unwrap();
+        let message = dataset.tile(1).unwrap_err().to_string();
+        assert!(message.contains("b/cut.png: not a readable image"), "{message}");
+        std::fs::remove_file(root.path().join("a/1.png")).unwrap();
+        let message = dataset.tile(0).unwrap_err().to_string();
+        assert!(message.contains("a/1.png: cannot be read"), "{message}");
+    }
+
+    #[test]
+    fn folder_of_mixed_sizes_is_seen_and_scaled() {
+        let root = TempFolder::new();
+        root.write_tile("a/1.png", (4, 6), [9; 3]);
+        root.write_tile("b/1.png", (10, 8), [9; 3]);
+        let dataset = open(root.path()).unwrap();
+        let size = dataset.common_size().unwrap();
+        assert_eq!(size, CommonSize::Mixed { smallest: (4, 6), largest: (10, 8) });
+        assert_eq!(size.longest_side(), 10);
+        let digest = dataset.digest().to_owned();
+        let scaled = dataset.resized(5).cached(1 << 10);
+        assert_eq!(scaled.digest(), digest);
+        assert_eq!(scaled.common_size().unwrap(), CommonSize::Same(5, 5));
+        assert!((0..2).all(|i| scaled.tile(i).unwrap().dimensions() == (5, 5)));
     }
 }

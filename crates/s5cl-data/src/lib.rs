@@ -39,26 +39,26 @@ mod decode;
 mod digest;
 mod error;
 mod folder;
-mod holdout;
 mod loader;
 mod manifest;
-mod npy;
 mod npz;
-mod npz_archive;
 mod partition;
 mod resize;
+mod sample;
 mod sampler;
 mod spec;
 pub mod synthetic;
-mod tiff_repair;
+#[cfg(test)]
+mod test_support;
 
 pub use batch::TileBatch;
-pub use dataset::{CommonSize, Dataset, Sample, Split, Tiles};
+pub use dataset::{CommonSize, Dataset, Tiles};
 pub use error::DataError;
 pub use loader::{Loader, LoaderError};
 pub use manifest::{SplitCounts, SplitManifest};
 pub use partition::{LabelBudget, Partition, partition};
 pub use resize::resize;
+pub use sample::{Sample, Split};
 pub use sampler::{ClassBalancedSampler, Draw, PoolSampler, ReferenceSampler};
 pub use spec::{Spec, open};
 

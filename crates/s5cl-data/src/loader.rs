@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
-use std::fmt::Display;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 /// Why a step has no batch.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
-pub enum LoaderError<E: Display> {
+pub enum LoaderError<E> {
     /// Making the batch failed.
     #[error("step {step}: {error}")]
     Failed {
@@ -36,7 +35,7 @@ type Made<B, E> = Result<B, LoaderError<E>>;
 type Make<B, E> = dyn Fn(u64) -> Made<B, E> + Send + Sync;
 
 /// A step to make and where its batch goes.
-struct Order<B, E: Display> {
+struct Order<B, E> {
     step: u64,
     reply: Sender<Made<B, E>>,
 }
@@ -47,7 +46,7 @@ struct Order<B, E: Display> {
 /// nor the number of batches ahead changes what comes out. An error belongs to its step: the
 /// batches after it still come. Dropping the loader waits for the batches being made and no
 /// others.
-pub struct Loader<B, E: Display> {
+pub struct Loader<B, E> {
     /// Steps that were not ordered yet.
     steps: Range<u64>,
     prefetch: usize,
@@ -57,7 +56,7 @@ pub struct Loader<B, E: Display> {
     workers: Option<Workers<B, E>>,
 }
 
-impl<B: Send + 'static, E: Display + Send + 'static> Loader<B, E> {
+impl<B: Send + 'static, E: Send + 'static> Loader<B, E> {
     /// Starts to make the batches of `steps` on `workers` threads.
     ///
     /// At most `prefetch` batches are ahead of the one that is asked for. With 0 workers each
@@ -77,7 +76,7 @@ impl<B: Send + 'static, E: Display + Send + 'static> Loader<B, E> {
     }
 }
 
-impl<B, E: Display> Loader<B, E> {
+impl<B, E> Loader<B, E> {
     /// Orders steps until `n` are under way.
     fn order(&mut self, n: usize) {
         let Some(workers) = &self.workers else { return };
@@ -93,7 +92,7 @@ impl<B, E: Display> Loader<B, E> {
     }
 }
 
-impl<B, E: Display> Iterator for Loader<B, E> {
+impl<B, E> Iterator for Loader<B, E> {
     type Item = Result<B, LoaderError<E>>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -115,14 +114,14 @@ impl<B, E: Display> Iterator for Loader<B, E> {
 }
 
 /// The threads and their queue.
-struct Workers<B, E: Display> {
+struct Workers<B, E> {
     queue: Sender<Order<B, E>>,
     /// The queue's other end, to empty it.
     orders: Receiver<Order<B, E>>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl<B: Send + 'static, E: Display + Send + 'static> Workers<B, E> {
+impl<B: Send + 'static, E: Send + 'static> Workers<B, E> {
     fn start(n: usize, prefetch: usize, make: &Arc<Make<B, E>>) -> Option<Self> {
         let (queue, orders) = bounded::<Order<B, E>>(prefetch.saturating_add(1));
         let spawn = |worker| {
@@ -140,7 +139,7 @@ impl<B: Send + 'static, E: Display + Send + 'static> Workers<B, E> {
     }
 }
 
-impl<B, E: Display> Drop for Loader<B, E> {
+impl<B, E> Drop for Loader<B, E> {
     fn drop(&mut self) {
         if let Some(Workers { queue, orders, threads }) = self.workers.take() {
             drop(queue);
@@ -153,7 +152,7 @@ impl<B, E: Display> Drop for Loader<B, E> {
     }
 }
 
-fn make_safely<B, E: Display>(step: u64, make: impl Fn(u64) -> Result<B, E>) -> Made<B, E> {
+fn make_safely<B, E>(step: u64, make: impl Fn(u64) -> Result<B, E>) -> Made<B, E> {
     // The function is shared and only read, and a step that panicked is not made again.
     match catch_unwind(AssertUnwindSafe(|| make(step))) {
         Ok(Ok(batch)) => Ok(batch),
@@ -166,4 +165,90 @@ fn message_of(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    /// Work whose duration varies from step to step.
+    fn work(step: u64) -> u64 {
+        let rounds = 1 + (step * 7919) % 20_000;
+        (0..rounds).fold(step, |hash, i| (hash ^ i).wrapping_mul(0x0000_0100_0000_01b3))
+    }
+
+    #[test]
+    fn loader_gives_the_same_batches_for_any_number_of_workers() {
+        let expected: Vec<u64> = (5..105).map(work).collect();
+        for workers in [0, 1, 2, 7] {
+            for prefetch in [0, 1, 3, 200] {
+                let loader =
+                    Loader::new(5..105, workers, prefetch, |step| Ok::<_, String>(work(step)));
+                assert_eq!(loader.size_hint(), (100, Some(100)));
+                let made: Vec<u64> = loader.map(Result::unwrap).collect();
+                assert_eq!(made, expected, "{workers} workers, {prefetch} ahead");
+            }
+        }
+    }
+
+    #[test]
+    fn loader_gives_an_error_at_its_step_and_goes_on() {
+        for workers in [0, 3] {
+            let make = |step| if step == 2 { Err("bad tile") } else { Ok(step) };
+            let made: Vec<_> = Loader::new(0..5, workers, 2, make).collect();
+            let failed = LoaderError::Failed { step: 2, error: "bad tile" };
+            assert_eq!(made, [Ok(0), Ok(1), Err(failed.clone()), Ok(3), Ok(4)]);
+            assert_eq!(failed.to_string(), "step 2: bad tile");
+        }
+    }
+
+    #[test]
+    fn loader_turns_a_panic_into_an_error() {
+        for workers in [0, 2] {
+            let make = |step| {
+                assert!(step != 1, "no batch {step}");
+                Ok::<_, String>(step)
+            };
+            let made: Vec<_> = Loader::new(0..3, workers, 2, make).collect();
+            let panicked = LoaderError::Panicked { step: 1, message: "no batch 1".to_owned() };
+            assert_eq!(made, [Ok(0), Err(panicked), Ok(2)]);
+        }
+    }
+
+    #[test]
+    fn loader_stays_within_its_prefetch() {
+        let started = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&started);
+        let loader = Loader::new(0..1000, 4, 3, move |step| {
+            counter.fetch_max(step, Ordering::SeqCst);
+            Ok::<_, String>(step)
+        });
+        for batch in loader.take(200) {
+            let (step, furthest) = (batch.unwrap(), started.load(Ordering::SeqCst));
+            assert!(furthest <= step + 3, "{furthest} was started when {step} was asked for");
+        }
+    }
+
+    #[test]
+    fn loader_dropped_early_leaves_no_thread_behind() {
+        let held = Arc::new(());
+        for taken in [0, 1, 5] {
+            let inside = Arc::clone(&held);
+            let mut loader = Loader::new(0..u64::MAX, 3, 8, move |step| {
+                let _held = &inside;
+                Ok::<_, String>(work(step))
+            });
+            loader.by_ref().take(taken).for_each(|batch| assert!(batch.is_ok()));
+            drop(loader);
+            // Every worker has given back its share of what `make` holds.
+            assert_eq!(Arc::strong_count(&held), 1);
+        }
+    }
+
+    #[test]
+    fn loader_of_no_steps_is_empty() {
+        assert!(Loader::new(3..3, 2, 2, Ok::<u64, String>).next().is_none());
+    }
 }

@@ -116,3 +116,53 @@ impl SplitManifest {
         digest.hex()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support::{Kind, dataset_of};
+    use crate::{LabelBudget, partition};
+
+    fn recorded() -> (Dataset, Partition, SplitManifest) {
+        let kinds: Vec<Kind> = (0..60).map(|i| (Some(i % 3), None, None)).collect();
+        let dataset = dataset_of(&kinds);
+        let parts = partition(&dataset, LabelBudget::PerClass(4), 5).unwrap();
+        let manifest = SplitManifest::new(&dataset, &parts, 5);
+        (dataset, parts, manifest)
+    }
+
+    #[test]
+    fn manifest_resolves_after_a_round_trip() {
+        let (dataset, parts, manifest) = recorded();
+        assert_eq!(manifest.counts.labeled, 12);
+        assert_eq!(manifest.labeled[0], dataset.samples[parts.labeled[0]].id);
+        let text = serde_json::to_string(&manifest).unwrap();
+        let read: SplitManifest = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, manifest);
+        assert_eq!(read.resolve(&dataset).unwrap(), parts);
+    }
+
+    #[test]
+    fn manifest_refuses_other_data() {
+        let (_, _, manifest) = recorded();
+        let other = dataset_of(&[(Some(0), None, None), (Some(1), None, None)]);
+        let message = manifest.resolve(&other).unwrap_err().to_string();
+        assert!(message.contains(&manifest.digest) && message.contains(other.digest()));
+    }
+
+    #[test]
+    fn manifest_refuses_ids_that_were_changed() {
+        let (dataset, _, manifest) = recorded();
+        let mut moved = manifest.clone();
+        let id = moved.test.remove(0);
+        moved.labeled.push(id);
+        let error = moved.resolve(&dataset).unwrap_err();
+        assert!(matches!(error, DataError::ManifestChanged { .. }), "{error}");
+
+        let mut renamed = manifest;
+        renamed.test[0] = "nobody".to_owned();
+        renamed.hash = renamed.hash_of_ids();
+        let error = renamed.resolve(&dataset).unwrap_err();
+        assert!(error.to_string().contains("`nobody`"), "{error}");
+    }
+}

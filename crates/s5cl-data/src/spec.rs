@@ -113,14 +113,15 @@ fn tissue_config(spec: &str, set: &str) -> Result<TissueConfig, DataError> {
 }
 
 fn number<T: FromStr>(spec: &str, key: &str, value: &str) -> Result<T, DataError> {
-    value.parse().or_else(|_| {
-        Err(DataError::BadOption {
+    let Ok(number) = value.parse() else {
+        return Err(DataError::BadOption {
             spec: spec.to_owned(),
             option: key.to_owned(),
             value: value.to_owned(),
             expected: "a whole number",
-        })
-    })
+        });
+    };
+    Ok(number)
 }
 
 impl Tiles for Tissue {
@@ -149,4 +150,71 @@ fn open_tissue(spec: &Spec, config: &TissueConfig) -> Result<Dataset, DataError>
         .collect();
     let class_names = CLASS_NAMES.iter().map(|&name| name.to_owned()).collect();
     Dataset::new("synthetic-tissue", class_names, samples, Arc::new(tissue), spec.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support::TempFolder;
+    use crate::{LabelBudget, partition};
+
+    fn refused(spec: &str) -> String {
+        spec.parse::<Spec>().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn spec_reads_synthetic_options() {
+        let standard = Spec::Synthetic(TissueConfig::standard());
+        assert_eq!("synthetic:tissue".parse(), Ok(standard.clone()));
+        assert_eq!(standard.to_string().parse(), Ok(standard));
+        let spec: Spec = "synthetic:tissue?seed=7&size=64".parse().unwrap();
+        assert_eq!(spec.to_string(), "synthetic:tissue?size=64&images=3000&seed=7");
+    }
+
+    #[test]
+    fn spec_refuses_what_it_does_not_know_and_names_what_it_does() {
+        let message = refused("synthetic:tissue?colour=3");
+        assert!(message.contains("unknown option `colour`; valid options are size, images, seed"));
+        let message = refused("synthetic:tissue?images=-3");
+        assert!(message.contains("`-3` is no value for `images`; give a whole number"));
+        assert!(refused("synthetic:tissue?size").contains("`` is no value for `size`"));
+        assert!(refused("synthetic:bone?size=3").contains("there is synthetic:tissue"));
+        assert!(refused("no/such/place").contains("no/such/place: no such file or folder"));
+    }
+
+    #[test]
+    fn spec_recognizes_folders_and_archives() {
+        let folder = TempFolder::new();
+        let text = |path: &Path| path.to_str().unwrap().to_owned();
+        let spec: Spec = text(folder.path()).parse().unwrap();
+        assert_eq!(spec, Spec::Folder(folder.path().to_owned()));
+        assert_eq!(spec.to_string().parse(), Ok(spec));
+        let archive = folder.write("cells.NPZ", b"");
+        let spec: Spec = text(&archive).parse().unwrap();
+        assert_eq!(spec, Spec::Npz(archive.clone()));
+        assert_eq!(spec.to_string().parse(), Ok(spec));
+        let other = text(&folder.write("cells.tar", b""));
+        assert!(refused(&other).contains("neither a folder nor a .npz file"));
+        assert_eq!(format!("npz:{other}").parse(), Ok(Spec::Npz(other.into())));
+    }
+
+    #[test]
+    fn open_makes_a_dataset_of_synthetic_tissue() {
+        let spec: Spec = "synthetic:tissue?size=16&images=180".parse().unwrap();
+        let dataset = open(&spec).unwrap();
+        assert_eq!(dataset.samples.len(), 180);
+        assert_eq!(dataset.n_classes(), CLASS_NAMES.len());
+        assert_eq!(dataset.tile(3).unwrap().dimensions(), (16, 16));
+        let parts = partition(&dataset, LabelBudget::PerClass(2), 0).unwrap();
+        assert_eq!(parts.labeled.len(), 2 * CLASS_NAMES.len());
+        let other = open(&"synthetic:tissue?size=16&images=180&seed=1".parse().unwrap()).unwrap();
+        assert_ne!(dataset.digest(), other.digest());
+    }
+
+    #[test]
+    fn open_says_what_the_generator_refuses() {
+        let spec: Spec = "synthetic:tissue?size=1".parse().unwrap();
+        let message = open(&spec).unwrap_err().to_string();
+        assert!(message.starts_with("synthetic:tissue?size=1&"), "{message}");
+    }
 }

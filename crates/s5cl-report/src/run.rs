@@ -27,7 +27,6 @@ pub struct Run {
 /// `metrics.json`.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Metrics {
-    pub(crate) schema: u64,
     pub(crate) method: String,
     pub(crate) preset: Option<String>,
     pub(crate) seed: u64,
@@ -92,7 +91,6 @@ pub(crate) struct Cost {
     pub(crate) seconds: Option<f64>,
     pub(crate) images_per_second: Option<f64>,
     pub(crate) peak_memory_mib: Option<f64>,
-    pub(crate) final_loss: Option<f64>,
 }
 
 /// `split.json`, without the images themselves.

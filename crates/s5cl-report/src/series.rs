@@ -5,8 +5,8 @@ use std::ops::Range;
 /// `(x, y)`; a `y` that is not finite is a gap.
 pub(crate) type Point = (f64, f64);
 
-/// The mean over `2 * half_window + 1` neighbors, fewer at the ends; gaps stay gaps and are not
-/// averaged.
+/// The mean over `2 * half_window + 1` neighbors; towards the start the window narrows, at the end
+/// it loses its right half. Gaps stay gaps and are not averaged.
 pub(crate) fn smooth(points: &[Point], half_window: usize) -> Vec<Point> {
     let sums: Vec<(f64, f64)> = std::iter::once((0.0, 0.0))
         .chain(points.iter().scan((0.0, 0.0), |(sum, n), &(_, y)| {
@@ -54,12 +54,15 @@ pub(crate) fn thin_to_extremes(points: &[Point], n_bins: usize) -> Vec<Point> {
     thinned
 }
 
-/// At most about `n` points at equal distances, with the first and the last one.
+/// About `n` points at equal distances, with both ends of every stretch between gaps.
 pub(crate) fn thin_evenly(points: &[Point], n: usize) -> Vec<Point> {
     let stride = points.len().div_ceil(n.max(1)).max(1);
-    let mut thinned: Vec<Point> = points.iter().copied().step_by(stride).collect();
-    if stride > 1 && !(points.len() - 1).is_multiple_of(stride) {
-        thinned.extend(points.last());
+    let mut thinned = Vec::new();
+    for stretch in points.chunk_by(|a, b| is_drawable(a.1) == is_drawable(b.1)) {
+        thinned.extend(stretch.iter().step_by(stride));
+        if !(stretch.len() - 1).is_multiple_of(stride) {
+            thinned.extend(stretch.last());
+        }
     }
     thinned
 }
@@ -87,9 +90,10 @@ pub(crate) fn is_drawable(value: f64) -> bool {
 }
 
 fn window(index: usize, half_window: usize, n: usize) -> Range<usize> {
-    // As wide to the left as to the right, so that the mean belongs to its place.
-    let half = half_window.min(index).min(n - 1 - index);
-    index - half..index + half + 1
+    // At the start, where a loss falls fast, little wider to the right than to the left, so that
+    // the mean belongs to its place; at the end wide to the left, so that the result is a mean.
+    let reach = half_window.min(index.max(half_window / 6));
+    index.saturating_sub(reach)..(index + reach + 1).min(n)
 }
 
 #[cfg(test)]
@@ -103,9 +107,12 @@ mod tests {
     #[test]
     fn smooth_keeps_a_straight_line_and_its_length() {
         let line: Vec<Point> = (0..50).map(|i| (f64::from(i), 2.0 * f64::from(i))).collect();
-        for (before, after) in line.iter().zip(smooth(&line, 6)) {
+        let smoothed = smooth(&line, 6);
+        for (before, after) in line.iter().zip(&smoothed).take(44).skip(1) {
             assert!((before.1 - after.1).abs() < 1e-9);
         }
+        // The mean of the last seven values.
+        assert_eq!(smoothed.last(), Some(&(49.0, 92.0)));
         assert!(smooth(&[], 3).is_empty());
         assert_eq!(smooth(&[(0.0, 1.0)], 3), [(0.0, 1.0)]);
     }
@@ -116,6 +123,7 @@ mod tests {
         let smoothed = smooth(&points, 2);
         assert!(smoothed[1].1.is_nan() && smoothed[3].1.is_nan());
         assert_eq!(smoothed[2].1, 3.0);
+        assert_eq!(smoothed[4].1, 4.0);
     }
 
     #[test]
@@ -135,6 +143,10 @@ mod tests {
         assert_eq!((thinned.first(), thinned.last()), (points.first(), points.last()));
         assert_eq!(thin_evenly(&points[..5], 200), points[..5]);
         assert!(thin_evenly(&[], 200).is_empty());
+        let mut with_gap = points;
+        with_gap[1001].1 = f64::NAN;
+        let n_gaps = thin_evenly(&with_gap, 200).iter().filter(|point| point.1.is_nan()).count();
+        assert_eq!(n_gaps, 1);
     }
 
     #[test]

@@ -27,7 +27,8 @@ const FEWEST_CLASSES: usize = 2;
 /// per epoch, which is why its draws in one batch are different images. A class with few labels
 /// goes around more often than one with many: classes are balanced, images are not.
 pub struct ClassBalancedSampler {
-    seed_order: EpochOrder,
+    /// The order in which the classes take turns.
+    turns: EpochOrder,
     /// The samples of each class, and their order.
     classes: Vec<(Vec<usize>, EpochOrder)>,
     batch: usize,
@@ -66,8 +67,8 @@ impl ClassBalancedSampler {
         let active = (batch / per_class).clamp(FEWEST_CLASSES, n_classes);
         // Turns that the largest class needs, and the steps in which every class gets as many.
         let largest = by_class.values().map(Vec::len).max().unwrap_or(0);
-        let turns = largest.div_ceil(batch / active);
-        let steps_per_epoch = (turns * n_classes).div_ceil(active) as u64;
+        let n_turns = largest.div_ceil(batch / active);
+        let steps_per_epoch = (n_turns * n_classes).div_ceil(active) as u64;
         let classes = by_class
             .into_iter()
             .map(|(class_idx, samples)| {
@@ -75,8 +76,8 @@ impl ClassBalancedSampler {
                 (samples, order)
             })
             .collect();
-        let seed_order = EpochOrder::new(seed, "classes", n_classes);
-        Ok(Self { seed_order, classes, batch, active, steps_per_epoch })
+        let turns = EpochOrder::new(seed, "classes", n_classes);
+        Ok(Self { turns, classes, batch, active, steps_per_epoch })
     }
 
     /// The batch of one step, counted from 0; draws of one class stand together.
@@ -84,7 +85,7 @@ impl ClassBalancedSampler {
     pub fn batch(&self, step: u64) -> Vec<Draw> {
         let epoch = step / self.steps_per_epoch;
         let first_slot = (step % self.steps_per_epoch) as usize * self.active;
-        let class_order = self.seed_order.of(epoch);
+        let class_order = self.turns.of(epoch);
         let mut draws = Vec::with_capacity(self.batch);
         for slot in first_slot..first_slot + self.active {
             let position = slot % self.classes.len();

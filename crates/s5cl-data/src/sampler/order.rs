@@ -8,7 +8,7 @@ use s5cl_random::named_stream;
 ///
 /// The last one is kept because making it takes time in proportion to its length; that is a
 /// cache of a pure function, and shows in no result.
-pub(crate) struct EpochOrder {
+pub(super) struct EpochOrder {
     seed: u64,
     purpose: String,
     n: usize,
@@ -17,15 +17,11 @@ pub(crate) struct EpochOrder {
 
 impl EpochOrder {
     /// Orders of `0..n`; different purposes have unrelated orders.
-    pub(crate) fn new(seed: u64, purpose: impl Into<String>, n: usize) -> Self {
+    pub(super) fn new(seed: u64, purpose: impl Into<String>, n: usize) -> Self {
         Self { seed, purpose: purpose.into(), n, last: Mutex::new(None) }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.n
-    }
-
-    pub(crate) fn of(&self, epoch: u64) -> Arc<[usize]> {
+    pub(super) fn of(&self, epoch: u64) -> Arc<[usize]> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((kept, order)) = &*last
             && *kept == epoch

@@ -86,12 +86,16 @@ impl Canvas {
         let edge = self.step.max(OPTICAL_EDGE_MICRONS);
         let reach_x = ((a * cos) * (a * cos) + (b * sin) * (b * sin)).sqrt() * swell + edge;
         let reach_y = ((a * sin) * (a * sin) + (b * cos) * (b * cos)).sqrt() * swell + edge;
+        let farthest = swell + 0.5 * edge / a.min(b);
         let (left, right) = self.range(blob.center.0, reach_x);
         let (top, bottom) = self.range(blob.center.1, reach_y);
         for row in top..bottom {
             let y = (row as f32 + 0.5) * self.step;
             for column in left..right {
                 let x = (column as f32 + 0.5) * self.step;
+                if blob.radius_squared((x, y)) > farthest * farthest {
+                    continue;
+                }
                 let depth = blob.depth((x, y));
                 let coverage = (0.5 + depth / edge).clamp(0.0, 1.0);
                 if coverage > 0.0 {
@@ -153,12 +157,23 @@ impl Blob {
         Self { center, semi_axes, direction, lobes: [0.0; 4] }
     }
 
+    /// The place in the axes of the ellipse, each in units of its semi-axis.
+    fn local(&self, place: Point) -> Point {
+        let (dx, dy) = (place.0 - self.center.0, place.1 - self.center.1);
+        let (cos, sin) = self.direction;
+        ((dx * cos + dy * sin) / self.semi_axes.0, (dy * cos - dx * sin) / self.semi_axes.1)
+    }
+
+    /// Square of the distance from the center, where the even ellipse has 1.
+    fn radius_squared(&self, place: Point) -> f32 {
+        let (u, v) = self.local(place);
+        u * u + v * v
+    }
+
     /// Depth of a place below the outline in micrometers (negative outside), to first order.
     pub(super) fn depth(&self, place: Point) -> f32 {
         let (a, b) = self.semi_axes;
-        let (dx, dy) = (place.0 - self.center.0, place.1 - self.center.1);
-        let u = (dx * self.direction.0 + dy * self.direction.1) / a;
-        let v = (dy * self.direction.0 - dx * self.direction.1) / b;
+        let (u, v) = self.local(place);
         let square = (u * u + v * v).max(1e-6);
         let radius = square.sqrt();
         let [cos_2, sin_2, cos_3, sin_3] = self.lobes;

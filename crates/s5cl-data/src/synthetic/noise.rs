@@ -7,13 +7,14 @@ const SIDE: usize = 32;
 
 /// Value noise on a periodic lattice, drawn once per tile and read at many scales and offsets.
 pub(super) struct Noise {
-    lattice: Vec<f32>,
+    // An array, because an index below a known length needs no check.
+    lattice: [f32; SIDE * SIDE],
 }
 
 impl Noise {
     /// Draws a new lattice.
     pub(super) fn new(stream: &mut Stream) -> Self {
-        Self { lattice: (0..SIDE * SIDE).map(|_| stream.uniform()).collect() }
+        Self { lattice: [(); SIDE * SIDE].map(|()| stream.uniform()) }
     }
 
     /// The field at a point in lattice units: smooth, in `[0, 1]`, one feature per unit.

@@ -3,7 +3,7 @@
 use image::RgbImage;
 use s5cl_random::{Stream, named_stream};
 
-use super::canvas::{Canvas, FIELD_MICRONS};
+use super::canvas::{Canvas, FIELD_MICRONS, Point};
 use super::noise::{Noise, exponential, mix};
 
 /// Absorbance of hematoxylin in red, green and blue; length about 1.
@@ -89,27 +89,46 @@ impl Appearance {
             let stray = self.wash.0 * patient.hematoxylin[c] + self.wash.1 * patient.eosin[c];
             -patient.gamma * (stray + self.haze)
         });
-        RgbImage::from_fn(size, size, |x, y| {
-            let pixel = FIELD_MICRONS / size as f32;
-            let (px, py) = ((x as f32 + 0.5) * pixel, (y as f32 + 0.5) * pixel);
-            let local = noise.at(px / 37.0 + self.offset.0, py / 37.0 + self.offset.1);
-            let thickness = 1.0 + self.unevenness * (2.0 * local - 1.0);
-            let mut light = [0.0_f32; 3];
-            for row in 0..per_pixel {
-                let start = (y as usize * per_pixel + row) * canvas.side() + x as usize * per_pixel;
-                for sample in &canvas.samples()[start..start + per_pixel] {
-                    let (h, e) = (thickness * sample.hematoxylin, thickness * sample.eosin);
-                    for c in 0..3 {
-                        let absorbance = stain_h[c] * h + stain_e[c] * e + wash[c];
-                        light[c] += exponential(absorbance.max(-8.0));
+        let pixel = FIELD_MICRONS / size as f32;
+        let mut image = RgbImage::new(size, size);
+        let mut thickness = vec![0.0; canvas.side()];
+        let mut light = [(); 3].map(|()| vec![0.0; canvas.side()]);
+        let bands = canvas.samples().chunks_exact(canvas.side() * per_pixel);
+        for (y, (pixels, band)) in image.rows_mut().zip(bands).enumerate() {
+            let y_microns = (y as f32 + 0.5) * pixel;
+            for (x, columns) in thickness.chunks_exact_mut(per_pixel).enumerate() {
+                columns.fill(self.thickness(noise, ((x as f32 + 0.5) * pixel, y_microns)));
+            }
+            for (c, light) in light.iter_mut().enumerate() {
+                light.fill(0.0);
+                for samples in band.chunks_exact(canvas.side()) {
+                    for ((sum, sample), thick) in light.iter_mut().zip(samples).zip(&thickness) {
+                        let stained = stain_h[c] * sample.hematoxylin + stain_e[c] * sample.eosin;
+                        *sum += exponential((thick * stained + wash[c]).max(-8.0));
                     }
                 }
             }
-            let (fx, fy) = (px / FIELD_MICRONS, py / FIELD_MICRONS);
-            let lamp = mix(1.0 - self.slope.0, 1.0 + self.slope.0, fx)
-                * mix(1.0 - self.slope.1, 1.0 + self.slope.1, fy);
-            let level = |c: usize| patient.white[c] * lamp * light[c] * weight + 0.5;
-            image::Rgb([level(0) as u8, level(1) as u8, level(2) as u8])
-        })
+            for (x, pixel_out) in pixels.enumerate() {
+                let lamp = weight * self.lamp(((x as f32 + 0.5) * pixel, y_microns));
+                let columns = x * per_pixel..(x + 1) * per_pixel;
+                for (c, level) in pixel_out.0.iter_mut().enumerate() {
+                    let sum: f32 = light[c][columns.clone()].iter().sum();
+                    *level = (patient.white[c] * lamp * sum + 0.5) as u8;
+                }
+            }
+        }
+        image
+    }
+
+    /// Thickness of the section at a place, relative to the tile's.
+    fn thickness(&self, noise: &Noise, (x, y): Point) -> f32 {
+        let local = noise.at(x / 37.0 + self.offset.0, y / 37.0 + self.offset.1);
+        1.0 + self.unevenness * (2.0 * local - 1.0)
+    }
+
+    /// Light at a place, relative to the middle of the field.
+    fn lamp(&self, (x, y): Point) -> f32 {
+        mix(1.0 - self.slope.0, 1.0 + self.slope.0, x / FIELD_MICRONS)
+            * mix(1.0 - self.slope.1, 1.0 + self.slope.1, y / FIELD_MICRONS)
     }
 }

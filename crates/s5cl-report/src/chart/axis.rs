@@ -40,8 +40,8 @@ impl Axis {
         let step = [1.0, 2.0, 5.0, 10.0]
             .into_iter()
             .map(|factor| factor * power)
-            // A little slack, so that 5 ticks over 0 to 1 are 0.2 apart in spite of rounding.
-            .find(|step| *step >= rough * 0.999)
+            // Rather some ticks more than asked for than half as many.
+            .find(|step| *step >= rough * 0.7)
             .unwrap_or(10.0 * power);
         let step = if format == TickFormat::Count { step.max(1.0) } else { step };
         Self { low, high, format, step }

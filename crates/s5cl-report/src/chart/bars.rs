@@ -2,11 +2,13 @@
 
 use std::fmt::Write;
 
-use super::{At, Escaped, svg};
+use super::{At, Escaped, shortened, svg};
 use crate::format::percent;
 
 const WIDTH: f64 = 440.0;
-const LABEL_WIDTH: f64 = 124.0;
+const LABEL_WIDTH: f64 = 144.0;
+/// Letters of a label that fit.
+const MOST_LETTERS: usize = 18;
 const VALUE_WIDTH: f64 = 66.0;
 const ROW_HEIGHT: f64 = 30.0;
 const BAR_HEIGHT: f64 = 14.0;
@@ -31,7 +33,8 @@ pub(crate) fn bars(id: &str, title: &str, bars: &[Bar], full: f64) -> String {
         let length = bar.value.map_or(0.0, |value| room * (value / full).clamp(0.0, 1.0));
         let length = if length.is_finite() { length } else { 0.0 };
         let class = if bar.is_main { "main" } else { "other" };
-        let (label, value) = (Escaped(&bar.label), percent(bar.value));
+        let label = shortened(&bar.label, MOST_LETTERS);
+        let (label, value) = (Escaped(&label), percent(bar.value));
         // Writing to a string cannot fail.
         let _ = writeln!(
             body,
@@ -59,7 +62,7 @@ mod tests {
     fn bars_are_as_long_as_their_values() {
         let bar = |value| Bar { label: "a & b".to_owned(), value, is_main: false };
         let svg = bars("id", "title", &[bar(Some(0.5)), bar(Some(f64::NAN)), bar(None)], 1.0);
-        assert!(svg.contains("width=\"125\""), "{svg}");
+        assert!(svg.contains("width=\"115\""), "{svg}");
         assert_eq!(svg.matches("width=\"0\"").count(), 2);
         assert!(svg.contains("a &amp; b: 50.0\u{202f}%; a &amp; b: \u{2013}"));
         assert!(!svg.contains("NaN"));

@@ -2,17 +2,21 @@
 
 use std::fmt::Write;
 
-use super::{At, Escaped, svg};
+use super::{At, Escaped, shortened, svg};
 use crate::format::{count, percent};
 
 /// Above this many classes the cells are too small for their counts; the tooltip has them.
 const MOST_CLASSES_WITH_COUNTS: usize = 20;
-/// From this shade on, text is light on dark (dark on light in dark mode), for its contrast.
+/// Shade of a cell with next to nothing in it: visible, unlike none.
+const LEAST_SHADE: f64 = 0.1;
+/// From this shade on, text is light, for its contrast.
 const STRONG_SHADE: f64 = 0.72;
+/// From this side on, a cell has room for larger counts, which a phone needs.
+const ROOMY_CELL: f64 = 48.0;
 /// Letters of a class's name that are shown.
 const MOST_LETTERS: usize = 20;
-/// Mean width of a letter at the size of the labels, generous.
-const LETTER_WIDTH: f64 = 6.9;
+/// Mean width of a letter at the size that labels have on a phone.
+const LETTER_WIDTH: f64 = 7.5;
 
 /// Sizes that follow from the number of classes and the length of their names.
 struct Layout {
@@ -57,7 +61,7 @@ pub(crate) fn heat_map(
     names: &[String],
     counts: &[Vec<u64>],
 ) -> String {
-    let shown: Vec<String> = names.iter().map(|name| shortened(name)).collect();
+    let shown: Vec<String> = names.iter().map(|name| shortened(name, MOST_LETTERS)).collect();
     let layout = Layout::new(&shown);
     let mut body = String::new();
     // Writing to a string cannot fail.
@@ -80,7 +84,7 @@ pub(crate) fn heat_map(
 
 /// Width at which the text of such a chart has its natural size, in CSS pixels.
 pub(crate) fn natural_width(names: &[String]) -> f64 {
-    let shown: Vec<String> = names.iter().map(|name| shortened(name)).collect();
+    let shown: Vec<String> = names.iter().map(|name| shortened(name, MOST_LETTERS)).collect();
     Layout::new(&shown).width.round()
 }
 
@@ -139,11 +143,12 @@ fn draw_cell(
         return Ok(());
     }
     let share = text.n as f64 / text.support as f64;
+    let shade = LEAST_SHADE + (1.0 - LEAST_SHADE) * share;
     let (kind, verb) = if text.is_hit { ("hit", "found as") } else { ("miss", "taken for") };
     write!(
         out,
         "<g><title>{} {verb} {}: {} of {} ({})</title><rect class=\"{kind}\" x=\"{x_at}\" \
-         y=\"{y_at}\" width=\"{side}\" height=\"{side}\" rx=\"2\" fill-opacity=\"{share:.3}\"/>",
+         y=\"{y_at}\" width=\"{side}\" height=\"{side}\" rx=\"2\" fill-opacity=\"{shade:.3}\"/>",
         Escaped(text.label),
         Escaped(text.prediction),
         count(text.n),
@@ -151,10 +156,11 @@ fn draw_cell(
         percent(Some(share)),
     )?;
     if n_classes <= MOST_CLASSES_WITH_COUNTS {
-        let shade = if share >= STRONG_SHADE { "count strong" } else { "count" };
+        let strong = if shade >= STRONG_SHADE { " strong" } else { "" };
+        let tight = if cell < ROOMY_CELL { " tight" } else { "" };
         write!(
             out,
-            "<text class=\"{shade}\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+            "<text class=\"count{strong}{tight}\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
             At(x + cell / 2.0),
             At(y + cell / 2.0 + 4.5),
             short_count(text.n),
@@ -172,13 +178,6 @@ fn short_count(n: u64) -> String {
     }
 }
 
-fn shortened(name: &str) -> String {
-    if name.chars().count() <= MOST_LETTERS {
-        return name.to_owned();
-    }
-    name.chars().take(MOST_LETTERS - 1).chain(['\u{2026}']).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,8 +189,8 @@ mod tests {
     #[test]
     fn heat_map_is_shaded_by_row() {
         let svg = heat_map("id", "t", "d", &names(2), &[vec![3, 1], vec![0, 0]]);
-        assert!(svg.contains("class \"hit\"") || svg.contains("class=\"hit\""));
-        assert!(svg.contains("fill-opacity=\"0.750\"") && svg.contains("fill-opacity=\"0.250\""));
+        assert!(svg.contains("class=\"hit\"") && svg.contains("class=\"miss\""));
+        assert!(svg.contains("fill-opacity=\"0.775\"") && svg.contains("fill-opacity=\"0.325\""));
         assert!(svg.contains("class &lt;0&gt; taken for class &lt;1&gt;: 1 of 4 (25.0\u{202f}%)"));
         assert_eq!(svg.matches("class=\"cell\"").count(), 4);
         assert_eq!(svg.matches("<g>").count(), 2);
@@ -202,7 +201,10 @@ mod tests {
     fn heat_map_of_many_classes_has_no_counts_and_long_names_are_cut() {
         let counts = vec![vec![1; 21]; 21];
         assert!(!heat_map("id", "t", "d", &names(21), &counts).contains("class=\"count"));
-        assert_eq!(shortened("a very long name of a class"), "a very long name of\u{2026}");
+        assert_eq!(
+            shortened("a very long name of a class", MOST_LETTERS),
+            "a very long name of\u{2026}"
+        );
         assert_eq!(short_count(12_345), "12k");
     }
 }

@@ -41,6 +41,14 @@ impl Display for Escaped<'_> {
     }
 }
 
+/// At most so many letters, the last one an ellipsis if there are more.
+fn shortened(text: &str, n_letters: usize) -> String {
+    if text.chars().count() <= n_letters {
+        return text.to_owned();
+    }
+    text.chars().take(n_letters.saturating_sub(1)).chain(['\u{2026}']).collect()
+}
+
 /// The frame around a chart's content: its size, its name and what it shows, for readers who
 /// cannot see it.
 fn svg(id: &str, width: f64, height: f64, title: &str, description: &str, body: &str) -> String {

@@ -9,7 +9,7 @@ use crate::run::{Class, Run, Test};
 /// How far the matrix may shrink until its counts are too small to read.
 const LEAST_SCALE: f64 = 0.6;
 /// How many of the most frequent mistakes are put into words.
-const N_MISTAKES: usize = 3;
+const N_MISTAKES: usize = 5;
 
 #[derive(Serialize)]
 pub(super) struct Classes {
@@ -17,8 +17,15 @@ pub(super) struct Classes {
     /// CSS pixels; between the two the matrix scales with the page, below it scrolls.
     matrix_width: f64,
     matrix_least_width: f64,
-    mistakes: Vec<String>,
+    mistakes: Vec<Mistake>,
     rows: Vec<Row>,
+}
+
+/// A class taken for another, in words.
+#[derive(Serialize)]
+struct Mistake {
+    what: String,
+    how_often: String,
 }
 
 /// One class in the table.
@@ -62,7 +69,7 @@ impl Row {
     }
 }
 
-fn matrix(test: &Test, names: &[String], mistakes: &[String]) -> String {
+fn matrix(test: &Test, names: &[String], mistakes: &[Mistake]) -> String {
     let n_images: u64 = test.confusion.iter().flatten().sum();
     let mut description = format!(
         "{} test images of {} classes; rows are true classes, columns predicted ones.",
@@ -70,7 +77,11 @@ fn matrix(test: &Test, names: &[String], mistakes: &[String]) -> String {
         names.len()
     );
     if !mistakes.is_empty() {
-        description += &format!(" Most frequent mistakes: {}.", mistakes.join("; "));
+        let words: Vec<String> = mistakes
+            .iter()
+            .map(|mistake| format!("{}, {}", mistake.what, mistake.how_often))
+            .collect();
+        description += &format!(" Most frequent mistakes: {}.", words.join("; "));
     }
     heat_map("confusion", "Confusion matrix", &description, names, &test.confusion)
 }
@@ -85,7 +96,7 @@ fn class_names(test: &Test) -> Vec<String> {
 }
 
 /// The largest counts off the diagonal, in words.
-fn mistakes(test: &Test, names: &[String]) -> Vec<String> {
+fn mistakes(test: &Test, names: &[String]) -> Vec<Mistake> {
     let mut cells: Vec<(u64, usize, usize)> = Vec::new();
     for (label, row) in test.confusion.iter().enumerate() {
         let off_diagonal = row.iter().enumerate().filter(|&(prediction, _)| prediction != label);
@@ -95,13 +106,10 @@ fn mistakes(test: &Test, names: &[String]) -> Vec<String> {
     cells.sort_by_key(|cell| std::cmp::Reverse(cell.0));
     let words = |&(n, label, prediction): &(u64, usize, usize)| {
         let support: u64 = test.confusion[label].iter().sum();
-        format!(
-            "{} taken for {} ({} of {})",
-            names[label],
-            names[prediction],
-            count(n),
-            count(support)
-        )
+        Mistake {
+            what: format!("{} taken for {}", names[label], names[prediction]),
+            how_often: format!("{} of {}", count(n), count(support)),
+        }
     };
     cells.iter().filter(|cell| cell.0 > 0).take(N_MISTAKES).map(words).collect()
 }

@@ -37,27 +37,38 @@ struct Term {
     title: &'static str,
     value: fn(&TrainEvent) -> Option<f64>,
     floor: fn(&TrainEvent) -> Option<f64>,
+    /// Whether pseudo-labels change what the value means.
+    depends_on_phase: bool,
 }
 
 const TERMS: [Term; 4] = [
-    Term { id: "loss-total", title: "Total", value: |e| e.total, floor: |_| None },
+    Term {
+        id: "loss-total",
+        title: "Total",
+        value: |e| e.total,
+        floor: |_| None,
+        depends_on_phase: true,
+    },
     Term {
         id: "loss-supervised",
         title: "Contrast of labeled images",
         value: |e| e.supervised,
         floor: |e| e.supervised_floor,
+        depends_on_phase: false,
     },
     Term {
         id: "loss-unsupervised",
         title: "Contrast of unlabeled images",
         value: |e| e.unsupervised,
         floor: |e| e.unsupervised_floor,
+        depends_on_phase: true,
     },
     Term {
         id: "loss-classification",
         title: "Classification",
         value: |e| e.classification,
         floor: |_| None,
+        depends_on_phase: false,
     },
 ];
 
@@ -86,7 +97,11 @@ impl Curves {
         };
         let chance = run.metrics.baselines.get("chance").copied().flatten();
         Self {
-            losses: TERMS.iter().filter_map(|term| loss_figure(run, &frame, term)).collect(),
+            losses: TERMS
+                .iter()
+                .skip(usize::from(has_one_term(run)))
+                .filter_map(|term| loss_figure(run, &frame, term))
+                .collect(),
             n_smoothed: 2 * frame.half_window + 1,
             has_floor: events
                 .train
@@ -114,8 +129,9 @@ fn loss_figure(run: &Run, frame: &Frame, term: &Term) -> Option<Figure> {
         run.events.train.iter().map(point).collect()
     };
     let values = points(term.value);
-    let floor = smooth_by_phase(&points(term.floor), frame);
-    let smoothed = smooth_by_phase(&values, frame);
+    let switch = frame.switch.filter(|_| term.depends_on_phase);
+    let smoothed = smooth_by_phase(&values, frame.half_window, switch);
+    let floor = smooth_by_phase(&points(term.floor), frame.half_window, switch);
 
     // The range shows the curve and its floor; single spikes of the raw values may leave it.
     let ranges = [range_without_spikes(&values), range_of(&smoothed), range_of(&floor)];
@@ -132,6 +148,8 @@ fn loss_figure(run: &Run, frame: &Frame, term: &Term) -> Option<Figure> {
         (Some(value), None) => format!("ends at {value:.3}"),
         (None, _) => "never finite".to_owned(),
     };
+    let mut main = line(LineStyle::Main, thin_evenly(&smoothed, N_SMOOTH));
+    main.has_dots = values.len() <= MOST_DOTS;
     let chart = LineChart {
         id: term.id,
         title: &format!("Training loss: {}", term.title),
@@ -141,11 +159,21 @@ fn loss_figure(run: &Run, frame: &Frame, term: &Term) -> Option<Figure> {
         lines: &[
             line(LineStyle::Raw, thin_to_extremes(&values, N_RAW_BINS)),
             line(LineStyle::Floor, thin_evenly(&floor, N_SMOOTH)),
-            line(LineStyle::Main, thin_evenly(&smoothed, N_SMOOTH)),
+            main,
         ],
         marker: frame.marker(),
     };
     Some(Figure { title: term.title.to_owned(), note, chart_svg: chart.to_svg() })
+}
+
+/// Whether the total is nothing but one term, so that its chart would show the same twice.
+fn has_one_term(run: &Run) -> bool {
+    let terms = |event: &TrainEvent| [event.supervised, event.unsupervised, event.classification];
+    let is_one_term = |event: &TrainEvent| {
+        let mut terms = terms(event).into_iter().flatten();
+        terms.next() == event.total && terms.next().is_none()
+    };
+    run.events.train.values().all(is_one_term)
 }
 
 /// Whether any step names the term, if only as a number that is not finite.
@@ -153,15 +181,15 @@ fn was_logged(run: &Run, term: &Term) -> bool {
     run.events.train.values().any(|event| (term.value)(event).is_some())
 }
 
-/// Smoothed, but not across the step at which the pseudo-labels change what the loss means.
-fn smooth_by_phase(points: &[Point], frame: &Frame) -> Vec<Point> {
-    let switch = frame.switch.map_or(f64::INFINITY, |step| step as f64);
+/// Smoothed, but not across the step, if any, at which the value changes its meaning.
+fn smooth_by_phase(points: &[Point], half_window: usize, switch: Option<u64>) -> Vec<Point> {
+    let switch = switch.map_or(f64::INFINITY, |step| step as f64);
     let (before, after) = points.split_at(points.partition_point(|&(step, _)| step < switch));
-    let mut smoothed = smooth(before, frame.half_window);
+    let mut smoothed = smooth(before, half_window);
     if let (Some(&(last, _)), false) = (before.last(), after.is_empty()) {
         smoothed.push((last, f64::NAN));
     }
-    smoothed.extend(smooth(after, frame.half_window));
+    smoothed.extend(smooth(after, half_window));
     smoothed
 }
 
@@ -170,14 +198,8 @@ fn line(style: LineStyle, points: Vec<Point>) -> Line {
 }
 
 fn accuracy_figure(run: &Run, frame: &Frame, chance: Option<f64>) -> Option<Figure> {
-    let (last_step, last) = run.events.validation.last_key_value()?;
-    let note = format!(
-        "at step {}: balanced accuracy {}, accuracy {}, macro F1 {}",
-        count(*last_step),
-        percent(last.balanced_accuracy),
-        percent(last.accuracy),
-        decimal(last.macro_f1, 3),
-    );
+    let (_, last) = run.events.validation.last_key_value()?;
+    let note = format!("ends at {} balanced accuracy", percent(last.balanced_accuracy));
     let mut lines = Vec::new();
     if let Some(chance) = chance {
         let level = vec![(frame.x_axis.low, chance), (frame.x_axis.high, chance)];

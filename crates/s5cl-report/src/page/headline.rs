@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::Fact;
 use crate::chart::{Bar, bars};
-use crate::format::{counted, decimal, percent, words};
+use crate::format::{count, counted, decimal, percent, words};
 use crate::run::Run;
 
 #[derive(Serialize)]
@@ -12,6 +12,7 @@ pub(super) struct Headline {
     title: String,
     facts: String,
     balanced_accuracy: String,
+    meaning: String,
     summary: String,
     comparison_svg: String,
     numbers: Vec<Fact>,
@@ -31,6 +32,7 @@ impl Headline {
             title: format!("{method} on {}", metrics.dataset.name),
             facts: facts.join(" \u{b7} "),
             balanced_accuracy: percent(test.balanced_accuracy),
+            meaning: meaning(run),
             summary: summary(run),
             comparison_svg: comparison(run, method),
             numbers: vec![
@@ -44,29 +46,41 @@ impl Headline {
     }
 }
 
-/// What the number means, for readers who do not know the metric.
+/// What was learned from and what was tested on.
 fn summary(run: &Run) -> String {
     let dataset = &run.metrics.dataset;
-    let mut learned_from = counted(dataset.n_labeled, "labeled image", "labeled images");
-    if run.selects_best && dataset.n_validation > 0 {
-        learned_from += &format!(" (and {} more to pick the weights)", dataset.n_validation);
-    }
-    if dataset.n_unlabeled > 0 {
-        learned_from +=
-            &format!(" and {}", counted(dataset.n_unlabeled, "unlabeled one", "unlabeled ones"));
-    }
-    let sentence = format!(
-        "Learned from {learned_from}, tested on {} of {}.",
-        counted(dataset.n_test, "image", "images"),
-        counted(dataset.n_classes, "class", "classes"),
-    );
-    match run.metrics.test.balanced_accuracy {
-        Some(_) => format!(
-            "{sentence} This is the share of a class's test images that are recognized, averaged \
-             over the classes."
-        ),
-        None => format!("{sentence} There is no test result."),
-    }
+    let learned_from = if dataset.n_unlabeled > 0 {
+        format!(
+            "{} labeled and {}",
+            count(dataset.n_labeled),
+            images(dataset.n_unlabeled, "unlabeled ")
+        )
+    } else {
+        images(dataset.n_labeled, "labeled ")
+    };
+    let picked_by = if run.selects_best && dataset.n_validation > 0 {
+        format!(", weights picked by {}", images(dataset.n_validation, "labeled validation "))
+    } else {
+        String::new()
+    };
+    let tested_on = match run.metrics.test.balanced_accuracy {
+        Some(_) => format!("tested on {}", images(dataset.n_test, "")),
+        None => "not tested".to_owned(),
+    };
+    format!("Learned from {learned_from}{picked_by}; {tested_on}.")
+}
+
+/// What the large number means, for readers who do not know the metric.
+fn meaning(run: &Run) -> String {
+    format!(
+        "balanced accuracy: the share of a class's test images that are recognized, averaged over \
+         {}",
+        counted(run.metrics.dataset.n_classes, "class", "classes")
+    )
+}
+
+fn images(n: u64, kind: &str) -> String {
+    counted(n, &format!("{kind}image"), &format!("{kind}images"))
 }
 
 /// This run, then the baselines from strong to weak.
@@ -90,6 +104,7 @@ fn baseline_name(key: &str) -> String {
     match key {
         "chance" => "Chance".to_owned(),
         "color_knn" => "Color alone (kNN)".to_owned(),
+        "thumbnail_knn" => "Thumbnail (kNN)".to_owned(),
         _ => words(key),
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Fact;
 use crate::chart::{Bar, bars};
-use crate::format::{NO_VALUE, count, decimal, duration, quantity, words};
+use crate::format::{NO_VALUE, count, duration, quantity, words};
 use crate::run::Run;
 
 /// The parts of a step, in the order in which they happen.
@@ -40,7 +40,6 @@ impl<'a> Settings<'a> {
                 Fact::new("Training time", duration(train.seconds)),
                 Fact::new("Images per second", quantity(train.images_per_second, "").trim_end()),
                 Fact::new("Peak memory", quantity(train.peak_memory_mib, "MiB")),
-                Fact::new("Final training loss", decimal(train.final_loss, 3)),
             ],
             timing_svg: timing(&run.metrics.timing),
             split: split(run),

@@ -20,7 +20,7 @@ const CLASSES: [&str; 9] = [
 ];
 
 /// Writes `config.toml`, `metrics.jsonl`, `metrics.json` and `split.json` of a made-up run.
-pub fn write_example_run(run_dir: &Path, n_steps: u32) -> io::Result<()> {
+pub(crate) fn write_example_run(run_dir: &Path, n_steps: u32) -> io::Result<()> {
     fs::create_dir_all(run_dir)?;
     fs::write(run_dir.join("config.toml"), CONFIG)?;
     fs::write(run_dir.join("metrics.jsonl"), events(n_steps))?;
@@ -67,9 +67,9 @@ fn events(n_steps: u32) -> String {
         let decay = (-4.0 * progress).exp();
         let is_pseudo = step >= switch && switch > 0;
         let mut jitter = |size: f32| f64::from(noise.normal() * size);
-        let supervised_floor = 1.96 + jitter(0.004);
+        let supervised_floor = 1.96 + jitter(0.02);
         let supervised = supervised_floor + 0.12 + 0.75 * decay + jitter(0.05).abs();
-        let unsupervised_floor = if is_pseudo { 3.62 } else { 4.13 } + jitter(0.02);
+        let unsupervised_floor = jitter(0.03) + if is_pseudo { 3.62 } else { 4.13 };
         let above = if is_pseudo { 0.16 + 0.3 * decay } else { 0.25 + 0.9 * decay };
         let unsupervised = unsupervised_floor + above + jitter(0.04).abs();
         let classification = 0.08 + 2.1 * decay * decay + jitter(0.12).abs();

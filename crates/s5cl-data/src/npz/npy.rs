@@ -4,17 +4,17 @@ use std::io::Read;
 
 /// Data type and shape of an array in C order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Header {
+pub(super) struct Header {
     /// The type as NumPy writes it, such as `|u1` or `<i8`.
-    pub(crate) descr: String,
-    pub(crate) shape: Vec<usize>,
+    pub(super) descr: String,
+    pub(super) shape: Vec<usize>,
 }
 
 impl Header {
     /// Reads a header and leaves the reader at the first element.
-    pub(crate) fn read(reader: &mut impl Read) -> Result<Self, String> {
+    pub(super) fn read(reader: &mut impl Read) -> Result<Self, String> {
         let mut start = [0; 8];
-        reader.read_exact(&mut start).map_err(|_| "shorter than a .npy header".to_owned())?;
+        reader.read_exact(&mut start).map_err(|error| format!("no .npy header: {error}"))?;
         let [magic @ .., major, _] = start;
         if &magic != b"\x93NUMPY" {
             return Err("not a .npy array".to_owned());
@@ -29,7 +29,7 @@ impl Header {
         reader
             .read_exact(&mut length[..length_bytes])
             .and_then(|()| reader.take(u32::from_le_bytes(length).into()).read_to_end(&mut text))
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| format!("its .npy header is damaged: {error}"))?;
         if text.len() < u32::from_le_bytes(length) as usize {
             return Err("shorter than its .npy header says".to_owned());
         }
@@ -57,30 +57,29 @@ impl Header {
     }
 
     /// The number of elements, unless it does not fit.
-    pub(crate) fn n_elements(&self) -> Option<usize> {
+    pub(super) fn n_elements(&self) -> Option<usize> {
         self.shape.iter().try_fold(1_usize, |n, &side| n.checked_mul(side))
     }
 }
 
 /// What follows `'key':` in the header's dictionary.
 fn after<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    let (_, rest) = text
-        .split_once(&format!("'{key}'"))
-        .or_else(|| text.split_once(&format!("\"{key}\"")))?;
+    let (_, rest) =
+        text.split_once(&format!("'{key}'")).or_else(|| text.split_once(&format!("\"{key}\"")))?;
     Some(rest.trim_start().strip_prefix(':')?.trim_start())
 }
 
 /// An integer type of NumPy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Integer {
-    pub(crate) bytes: usize,
+pub(super) struct Integer {
+    pub(super) bytes: usize,
     signed: bool,
     big_endian: bool,
 }
 
 impl Integer {
     /// Reads a type such as `|u1`, `<i4` or `>i8`; `None` where it is no integer.
-    pub(crate) fn parse(descr: &str) -> Option<Self> {
+    pub(super) fn parse(descr: &str) -> Option<Self> {
         let (order, kind) = match descr.as_bytes() {
             [order @ (b'<' | b'>' | b'|' | b'='), kind @ ..] => (*order, kind),
             kind => (b'=', kind),
@@ -94,7 +93,7 @@ impl Integer {
     }
 
     /// One element; what is beyond `i64` becomes its largest value.
-    pub(crate) fn read(self, element: &[u8]) -> i64 {
+    pub(super) fn read(self, element: &[u8]) -> i64 {
         let append = |number: u64, &byte: &u8| number << 8 | u64::from(byte);
         let number = if self.big_endian {
             element.iter().fold(0, append)

@@ -1,10 +1,12 @@
 //! Which samples are learned from with their label, without it, chosen by and judged by.
 
+mod holdout;
+
 use std::fmt;
 
 use s5cl_random::named_stream;
 
-use crate::holdout::Remaining;
+use self::holdout::Remaining;
 use crate::{DataError, Dataset, Split};
 
 /// Share of the images that becomes the test part of a dataset without one.
@@ -171,3 +173,6 @@ fn refuse_empty(dataset: &Dataset, partition: &Partition) -> Result<(), DataErro
     let (dataset, n_samples) = (dataset.name.clone(), dataset.samples.len());
     Err(DataError::EmptyPart { dataset, part, n_samples, advice })
 }
+
+#[cfg(test)]
+mod tests;

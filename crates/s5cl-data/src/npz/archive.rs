@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 
 use zip::ZipArchive;
 
+use super::npy::Header;
 use crate::DataError;
 use crate::decode::unreadable;
-use crate::npy::Header;
 
 /// One member, unpacked.
-pub(crate) struct Array {
-    pub(crate) member: String,
-    pub(crate) header: Header,
-    pub(crate) bytes: Vec<u8>,
+pub(super) struct Array {
+    pub(super) member: String,
+    pub(super) header: Header,
+    pub(super) bytes: Vec<u8>,
 }
 
 impl Array {
-    pub(crate) fn misshapen(&self, path: &Path, expected: &'static str) -> DataError {
+    pub(super) fn misshapen(&self, path: &Path, expected: &'static str) -> DataError {
         DataError::Misshapen {
             path: path.to_owned(),
             member: self.member.clone(),
@@ -27,20 +27,20 @@ impl Array {
         }
     }
 
-    pub(crate) fn wrong_type(&self, path: &Path, expected: &str) -> DataError {
+    pub(super) fn wrong_type(&self, path: &Path, expected: &str) -> DataError {
         let reason = format!("its type is {}; expected {expected}", self.header.descr);
         DataError::BadMember { path: path.to_owned(), member: self.member.clone(), reason }
     }
 }
 
 /// An open archive.
-pub(crate) struct Archive {
+pub(super) struct Archive {
     path: PathBuf,
     zip: ZipArchive<BufReader<File>>,
 }
 
 impl Archive {
-    pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
+    pub(super) fn open(path: &Path) -> Result<Self, DataError> {
         if !path.exists() {
             return Err(DataError::NotFound { path: path.to_owned() });
         }
@@ -50,7 +50,7 @@ impl Archive {
         Ok(Self { path: path.to_owned(), zip })
     }
 
-    pub(crate) fn has(&self, member: &str) -> bool {
+    pub(super) fn has(&self, member: &str) -> bool {
         self.members().iter().any(|name| name == member)
     }
 
@@ -62,7 +62,7 @@ impl Archive {
     }
 
     /// Unpacks a member and checks that it is exactly as long as its header says.
-    pub(crate) fn read(&mut self, member: &str) -> Result<Array, DataError> {
+    pub(super) fn read(&mut self, member: &str) -> Result<Array, DataError> {
         if !self.has(member) {
             let mut present = self.members().join(", ");
             if present.is_empty() {
@@ -72,11 +72,12 @@ impl Archive {
             return Err(DataError::MissingMember { path, member, present });
         }
         let path = self.path.as_path();
-        let damaged = |error: &dyn ToString| {
-            bad_archive(path, &format!("{member}: {}", error.to_string()))
-        };
-        let bad = |reason: String| {
-            DataError::BadMember { path: path.to_owned(), member: member.to_owned(), reason }
+        let damaged =
+            |error: &dyn ToString| bad_archive(path, &format!("{member}: {}", error.to_string()));
+        let bad = |reason: String| DataError::BadMember {
+            path: path.to_owned(),
+            member: member.to_owned(),
+            reason,
         };
         let mut file = self.zip.by_name(member).map_err(|error| damaged(&error))?;
         let header = Header::read(&mut file).map_err(bad)?;

@@ -14,7 +14,7 @@ struct Unit {
 }
 
 /// What is left to train on, in units.
-pub(crate) struct Remaining {
+pub(super) struct Remaining {
     units: Vec<Unit>,
     /// Labeled samples that are left per class.
     left: Vec<usize>,
@@ -24,7 +24,7 @@ pub(crate) struct Remaining {
 
 impl Remaining {
     /// Takes all samples that are for training or for nothing in particular.
-    pub(crate) fn new(samples: &[Sample], training: &[usize], n_classes: usize) -> Self {
+    pub(super) fn new(samples: &[Sample], training: &[usize], n_classes: usize) -> Self {
         let mut units: Vec<Unit> = Vec::new();
         let mut unit_of_group: BTreeMap<&str, usize> = BTreeMap::new();
         let mut total = vec![0; n_classes];
@@ -50,7 +50,7 @@ impl Remaining {
 
     /// How many samples of each class make up a share of what there was, rounded; at least one
     /// of a class that had `at_least_one_from` samples.
-    pub(crate) fn targets(&self, share: f64, at_least_one_from: usize) -> Vec<usize> {
+    pub(super) fn targets(&self, share: f64, at_least_one_from: usize) -> Vec<usize> {
         let target = |&total: &usize| {
             let rounded = (share * total as f64).round() as usize;
             rounded.max(usize::from(total >= at_least_one_from))
@@ -61,7 +61,7 @@ impl Remaining {
     /// Takes out units until each class comes as near to its target as whole units allow.
     ///
     /// One sample of every class stays. Without groups the targets are met exactly.
-    pub(crate) fn take(&mut self, targets: &[usize], stream: &mut Stream) -> Vec<usize> {
+    pub(super) fn take(&mut self, targets: &[usize], stream: &mut Stream) -> Vec<usize> {
         stream.shuffle(&mut self.units);
         let mut taken = Taken { counts: vec![0; targets.len()], members: Vec::new() };
         let mut unit_idx = 0;
@@ -91,7 +91,7 @@ impl Remaining {
     }
 
     /// All samples that were not taken.
-    pub(crate) fn into_members(self) -> Vec<usize> {
+    pub(super) fn into_members(self) -> Vec<usize> {
         self.units.into_iter().flat_map(|unit| unit.members).collect()
     }
 

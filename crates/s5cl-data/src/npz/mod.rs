@@ -9,14 +9,17 @@
 //! they are. There are as many classes as the largest label says, named by their number; a class
 //! in between may be without images.
 
+mod archive;
+mod npy;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use image::RgbImage;
 
+use self::archive::{Archive, Array};
+use self::npy::Integer;
 use crate::digest::Digest;
-use crate::npy::Integer;
-use crate::npz_archive::{Archive, Array};
 use crate::spec::name_of;
 use crate::{DataError, Dataset, Sample, Split, Tiles};
 
@@ -153,3 +156,6 @@ impl Tiles for Arrays {
         self.locate(sample_idx).map(|(images, _)| (images.width, images.height))
     }
 }
+
+#[cfg(test)]
+mod tests;

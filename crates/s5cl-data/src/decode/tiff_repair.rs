@@ -17,7 +17,7 @@ const ASSOCIATED_ALPHA: u64 = 1;
 const UNASSOCIATED_ALPHA: u8 = 2;
 
 /// Corrects the first image of a TIFF in place; any other bytes stay as they are.
-pub(crate) fn repair(bytes: &mut [u8]) -> Result<(), String> {
+pub(super) fn repair(bytes: &mut [u8]) -> Result<(), String> {
     let Some(tags) = Tags::find(bytes) else { return Ok(()) };
     let value = |tag| tags.get(bytes, tag).map(|(_, value)| value);
     if value(PHOTOMETRIC) != Some(RGB) || value(PREDICTOR) != Some(HORIZONTAL) {
@@ -91,9 +91,5 @@ impl Tags {
 fn number(bytes: &[u8], at: usize, n: usize, big_endian: bool) -> Option<u64> {
     let bytes = bytes.get(at..at.checked_add(n)?)?;
     let append = |number: u64, &byte: &u8| number << 8 | u64::from(byte);
-    Some(if big_endian {
-        bytes.iter().fold(0, append)
-    } else {
-        bytes.iter().rev().fold(0, append)
-    })
+    Some(if big_endian { bytes.iter().fold(0, append) } else { bytes.iter().rev().fold(0, append) })
 }

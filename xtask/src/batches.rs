@@ -1,0 +1,160 @@
+//! Where data and augmentation meet: the batches of a run as a function of the step.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use s5cl_augment::Pipeline;
+use s5cl_data::{ClassBalancedSampler, DataError, Dataset, Draw, Loader, LoaderError, PoolSampler, ReferenceSampler};
+use s5cl_random::stream;
+use s5cl_trainer::{Batch, BatchSource, MethodKind, SourceError, Views};
+use tracing::info_span;
+
+use crate::config::{RunConfig, Sampler};
+use crate::experiment::Experiment;
+use crate::failure::BadInput;
+
+/// Makes the batch of any step.
+pub struct BatchMaker {
+    dataset: Arc<Dataset>,
+    labels: Vec<Option<u32>>,
+    labeled: LabeledSampler,
+    unlabeled: Option<PoolSampler>,
+    weak: Pipeline,
+    strong: Pipeline,
+    seed: u64,
+    image_size: u32,
+}
+
+enum LabeledSampler {
+    Balanced(ClassBalancedSampler),
+    Reference(ReferenceSampler),
+}
+
+impl LabeledSampler {
+    fn batch(&self, step: u64) -> Vec<Draw> {
+        match self {
+            Self::Balanced(sampler) => sampler.batch(step),
+            Self::Reference(sampler) => sampler.batch(step),
+        }
+    }
+}
+
+/// Which views a stream is for: the weak and strong one of a labeled image, or of one from the
+/// pool. Where the pool is the labeled images themselves, the two must differ.
+#[derive(Clone, Copy)]
+enum Role {
+    Labeled = 0,
+    Pool = 2,
+}
+
+impl BatchMaker {
+    /// Prepares samplers and views; notes tell what differs from the settings.
+    pub fn new(config: &RunConfig, experiment: &Experiment, notes: &mut Vec<String>) -> Result<Self> {
+        let kind: MethodKind = config.method.parse()?;
+        let (data, seed) = (&config.data, config.seed);
+        let n_unlabeled = experiment.unlabeled.len();
+        let pool: Vec<usize> = if n_unlabeled > 0 {
+            experiment.unlabeled.clone()
+        } else {
+            notes.push("every training image has its label: they are the unlabeled pool too".to_owned());
+            experiment.labeled.iter().map(|(sample_idx, _)| *sample_idx).collect()
+        };
+        let pool = PoolSampler::new(&pool, data.batch_unlabeled, seed)?;
+        if pool.shrunk() {
+            notes.push(format!("the unlabeled pool has {} images: the batch is that small", pool.batch_len()));
+        }
+        let unlabeled = kind.uses_unlabeled().then_some(pool);
+        // A method without unlabeled images gets labeled ones in their place.
+        let batch_labeled = match &unlabeled {
+            Some(_) => data.batch_labeled,
+            None => data.batch_labeled + data.batch_unlabeled,
+        };
+        let labeled = match data.sampler {
+            Sampler::Balanced => LabeledSampler::Balanced(ClassBalancedSampler::new(
+                &experiment.labeled,
+                batch_labeled,
+                data.images_per_class,
+                seed,
+            )?),
+            Sampler::Reference => LabeledSampler::Reference(ReferenceSampler::new(
+                &experiment.labeled,
+                batch_labeled,
+                data.images_per_class,
+                seed,
+            )?),
+        };
+        if batch_labeled < 4 {
+            return Err(BadInput::new(format!("data.batch_labeled must be at least 4, got {batch_labeled}")).into());
+        }
+        // Labels are taken from the labeled part alone: the rest is hidden from the training.
+        let mut labels = vec![None; experiment.dataset.samples.len()];
+        for &(sample_idx, class_idx) in &experiment.labeled {
+            labels[sample_idx] = Some(class_idx);
+        }
+        Ok(Self {
+            dataset: experiment.dataset.clone(),
+            labels,
+            labeled,
+            unlabeled,
+            weak: Pipeline::new(&config.views.weak, seed)?,
+            strong: Pipeline::new(&config.views.strong, seed)?,
+            seed,
+            image_size: data.image_size,
+        })
+    }
+
+    /// The batch of a step: a pure function of seed and step.
+    pub fn batch(&self, step: u64) -> Result<Batch, DataError> {
+        let _span = info_span!("views").entered();
+        let labeled = self.labeled.batch(step);
+        let labels = labeled.iter().filter_map(|draw| self.labels[draw.sample_idx]).collect();
+        let unlabeled = self.unlabeled.as_ref().map(|pool| self.views(&pool.batch(step), Role::Pool));
+        Ok(Batch {
+            labeled: self.views(&labeled, Role::Labeled)?,
+            labels,
+            unlabeled: unlabeled.transpose()?,
+        })
+    }
+
+    fn views(&self, draws: &[Draw], role: Role) -> Result<Views, DataError> {
+        let side = self.image_size as usize;
+        let bytes = draws.len() * side * side * 3;
+        let (mut weak, mut strong) = (Vec::with_capacity(bytes), Vec::with_capacity(bytes));
+        for draw in draws {
+            let tile = self.dataset.tile(draw.sample_idx)?;
+            let view = 4 * draw.repeat + role as u64;
+            let key = |view| stream(self.seed, draw.epoch, draw.sample_idx as u64, view);
+            weak.extend_from_slice(self.weak.apply(&tile, &mut key(view)).as_raw());
+            strong.extend_from_slice(self.strong.apply(&tile, &mut key(view + 1)).as_raw());
+        }
+        Ok(Views { weak, strong, n_images: draws.len(), height: side, width: side })
+    }
+}
+
+/// Batches made ahead of time on other threads.
+pub struct PrefetchedBatches(Loader<Batch, DataError>);
+
+impl PrefetchedBatches {
+    /// The batches of `first..end`.
+    pub fn new(maker: Arc<BatchMaker>, steps: std::ops::Range<u64>, workers: usize, prefetch: usize) -> Self {
+        Self(Loader::new(steps, workers, prefetch, move |step| maker.batch(step)))
+    }
+}
+
+impl BatchSource for PrefetchedBatches {
+    fn batch(&mut self, step: u64) -> Result<Batch, SourceError> {
+        match self.0.next() {
+            Some(Ok(batch)) => Ok(batch),
+            Some(Err(error)) => Err(unwrap_loader_error(error).into()),
+            None => Err(format!("step {step} is beyond the steps of the run").into()),
+        }
+    }
+}
+
+/// The error of the step without the step, which whoever asked for it knows.
+pub fn unwrap_loader_error(error: LoaderError<DataError>) -> anyhow::Error {
+    match error {
+        LoaderError::Failed { error, .. } => error.into(),
+        other => anyhow::anyhow!("{other}"),
+    }
+}

@@ -1,0 +1,5 @@
+//! Not there yet.
+use anyhow::Result;
+#[derive(clap::Args)]
+pub struct Args {}
+impl Args { pub fn run(self) -> Result<()> { Ok(()) } }

@@ -1,0 +1,189 @@
+//! `train`: from images to weights, a result and a report.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use s5cl_eval::chance;
+use toml::Value;
+
+use crate::config::{Overrides, resolve};
+use crate::failure::BadInput;
+use crate::run_folder::{default_path, refuse_existing};
+use crate::system::{Device, start_tracing, stop_on_signal};
+use crate::table::{Table, fraction};
+use crate::training::{Finished, Options, Run, open_folder};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Settings to start from: s5cl (the default) or faithful
+    #[arg(long, conflicts_with = "resume")]
+    preset: Option<String>,
+    /// A config file; the config.toml of a run repeats it
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    config: Option<PathBuf>,
+    /// Any setting, as in --set loss.temperature_labeled=0.1
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "resume")]
+    set: Vec<String>,
+    /// The images: synthetic:tissue, a folder of class folders, or a MedMNIST .npz file
+    #[arg(long, value_name = "SPEC", conflicts_with = "resume")]
+    data: Option<String>,
+    /// Labels kept of each class; the other training images become unlabeled (0: keep all)
+    #[arg(long, value_name = "N", conflicts_with_all = ["resume", "label_fraction"])]
+    labels_per_class: Option<u32>,
+    /// Share of the labels kept of each class, at least one
+    #[arg(long, value_name = "F", conflicts_with = "resume")]
+    label_fraction: Option<f64>,
+    /// s5cl, supcon or cross-entropy
+    #[arg(long, conflicts_with = "resume")]
+    method: Option<String>,
+    /// Steps to train
+    #[arg(long, conflicts_with = "resume")]
+    steps: Option<u32>,
+    /// Seed of everything random
+    #[arg(long, conflicts_with = "resume")]
+    seed: Option<u32>,
+    /// Leave out images that cannot be read, and count them
+    #[arg(long, conflicts_with = "resume")]
+    skip_bad_images: bool,
+    /// The run folder [default: runs/METHOD-DATASET-SEED-TIME]
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    out: Option<PathBuf>,
+    /// Go on with the run of this folder; its own settings hold
+    #[arg(long, value_name = "DIR")]
+    resume: Option<PathBuf>,
+    /// Where to compute
+    #[arg(long, value_enum, default_value = "auto")]
+    device: Device,
+    /// Threads that read images and make views; they change no result
+    #[arg(long, default_value_t = 1)]
+    workers: usize,
+    /// Batches made ahead
+    #[arg(long, default_value_t = 4)]
+    prefetch: usize,
+    /// End standard output with the metrics as one line of JSON
+    #[arg(long)]
+    json: bool,
+    /// No progress on standard error
+    #[arg(long)]
+    quiet: bool,
+    /// Write a log of JSON lines with the time of every part of a step
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+}
+
+impl Args {
+    /// Runs the command.
+    pub fn run(self) -> Result<()> {
+        self.device.check()?;
+        let should_stop = stop_on_signal()?;
+        let times = start_tracing(self.log.as_deref())?;
+        let (workers, prefetch, quiet) = (self.workers, self.prefetch, self.quiet);
+        let options = Options { workers, prefetch, quiet, times, should_stop: &should_stop };
+        let run = match &self.resume {
+            Some(path) => {
+                let folder = open_folder(path)?;
+                if let Some(metrics) = folder.metrics() {
+                    eprintln!("the run {} is finished; its report is {}", path.display(), path.join("report.html").display());
+                    return self.print_json(&metrics);
+                }
+                Run::open(folder, &options)?
+            }
+            None => {
+                let config = resolve(&self.overrides())?;
+                if let Some(out) = &self.out {
+                    refuse_existing(out)?;
+                }
+                Run::create(config, |config, dataset| self.out.clone().unwrap_or_else(|| default_path(config, dataset)), &options)?
+            }
+        };
+        if !quiet {
+            describe(&run);
+        }
+        let trained = run.train()?;
+        let finished = run.finish(&trained)?;
+        print_result(&run, &finished);
+        self.print_json(&finished.metrics)
+    }
+
+    fn print_json(&self, metrics: &serde_json::Value) -> Result<()> {
+        if self.json {
+            println!("{}", serde_json::to_string(metrics)?);
+        }
+        Ok(())
+    }
+
+    fn overrides(&self) -> Overrides {
+        let mut flags: Vec<(&'static str, Value)> = Vec::new();
+        let mut flag = |key, value: Option<Value>| flags.extend(value.map(|value| (key, value)));
+        flag("data.spec", self.data.clone().map(Value::String));
+        flag("data.labels_per_class", self.labels_per_class.map(|n| Value::Integer(n.into())));
+        flag("data.label_fraction", self.label_fraction.map(Value::Float));
+        if self.label_fraction.is_some() {
+            flag("data.labels_per_class", Some(Value::Integer(0)));
+        }
+        flag("data.skip_bad_images", self.skip_bad_images.then_some(Value::Boolean(true)));
+        flag("method", self.method.clone().map(Value::String));
+        flag("training.steps", self.steps.map(|n| Value::Integer(n.into())));
+        flag("seed", self.seed.map(|n| Value::Integer(n.into())));
+        Overrides { preset: self.preset.clone(), config: self.config.clone(), set: self.set.clone(), flags }
+    }
+}
+
+fn describe(run: &Run<'_>) {
+    let (config, experiment) = (&run.config, &run.experiment);
+    for note in run.notes() {
+        eprintln!("note: {note}");
+    }
+    eprintln!(
+        "{} on {}: {} classes, {} labeled, {} unlabeled, {} validation, {} test images of {} px",
+        config.method,
+        experiment.dataset.name,
+        experiment.dataset.n_classes(),
+        experiment.labeled.len(),
+        experiment.unlabeled.len(),
+        experiment.validation.len(),
+        experiment.test.len(),
+        config.data.image_size
+    );
+    eprintln!("run folder: {}", run.folder.path().display());
+}
+
+fn print_result(run: &Run<'_>, finished: &Finished) {
+    let Finished { test, color, metrics } = finished;
+    let mut table = Table::new(&["test", "accuracy", "balanced", "macro F1", "weighted F1"]);
+    for (name, result) in [(run.config.method.as_str(), test), ("color kNN", color)] {
+        let values = [result.accuracy, result.balanced_accuracy, result.macro_f1, result.weighted_f1];
+        let mut row = vec![name.to_owned()];
+        row.extend(values.map(fraction));
+        table.row(row);
+    }
+    let guess = fraction(chance(run.experiment.dataset.n_classes()));
+    table.row(vec!["chance".to_owned(), String::new(), guess]);
+    println!("\n{}", table.text());
+
+    let mut classes = Table::new(&["class", "recall", "images"]);
+    for class in &test.per_class {
+        let recall = class.recall.map_or_else(|| "-".to_owned(), fraction);
+        classes.row(vec![class.name.clone(), recall, class.support.to_string()]);
+    }
+    println!("{}", classes.text());
+
+    let shares = metrics["timing"].as_object().into_iter().flatten();
+    let shares: Vec<String> = crate::timing::PARTS
+        .iter()
+        .filter_map(|part| shares.clone().find(|(name, _)| name == part))
+        .map(|(name, share)| format!("{} {:.0} %", name.replace('_', " "), 100.0 * share.as_f64().unwrap_or(0.0)))
+        .collect();
+    let train = &metrics["train"];
+    println!("{} s, {} images/s, {} MiB; of a step: {}", train["seconds"], train["images_per_second"], train["peak_memory_mib"], shares.join(", "));
+    println!("run     {}", run.folder.path().display());
+    println!("report  {}", run.folder.path().join("report.html").display());
+}
+
+/// Fails for a flag's value that cannot be used.
+pub fn positive(name: &str, value: usize) -> Result<usize> {
+    if value == 0 {
+        return Err(BadInput::new(format!("{name} must be at least 1")).into());
+    }
+    Ok(value)
+}

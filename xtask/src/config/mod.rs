@@ -1,0 +1,237 @@
+//! The settings of a run: presets, config files and `--set`, resolved into one value.
+
+mod resolve;
+
+use s5cl_augment::Transform;
+use s5cl_losses::{HierarchyConfig, Reduction};
+use s5cl_trainer::{MethodConfig, OptimizerConfig, Rule, Schedule};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::BadInput;
+
+pub use resolve::{Overrides, PRESETS, resolve};
+
+/// Every setting of a run; the presets give each key's meaning and unit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the presets document the keys, beside their values")]
+pub struct RunConfig {
+    pub preset: String,
+    /// The version of the code that resolved this config.
+    #[serde(default)]
+    pub version: String,
+    pub method: String,
+    pub seed: u64,
+    pub data: DataConfig,
+    pub views: ViewsConfig,
+    pub encoder: EncoderConfig,
+    pub embedder: EmbedderConfig,
+    pub loss: LossConfig,
+    pub optimizer: OptimizerSection,
+    pub schedule: ScheduleSection,
+    pub training: TrainingSection,
+    pub checkpoint: CheckpointSection,
+    pub evaluation: EvaluationSection,
+}
+
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[expect(missing_docs, reason = "the presets document the keys, beside their values")]
+        pub struct $name { $(pub $field: $type),* }
+    };
+}
+
+section! {
+    /// Which images, and how many at a time.
+    DataConfig {
+        spec: String, labels_per_class: usize, label_fraction: f64, image_size: u32,
+        batch_labeled: usize, batch_unlabeled: usize, images_per_class: usize, sampler: Sampler,
+        mean: Vec<f32>, std: Vec<f32>, cache_mib: usize, skip_bad_images: bool,
+    }
+}
+section! {
+    /// The transforms of the two views.
+    ViewsConfig { weak: Vec<Transform>, strong: Vec<Transform> }
+}
+section! {
+    /// The encoder and its initial weights.
+    EncoderConfig { name: String, weights: String }
+}
+section! {
+    /// The embedding.
+    EmbedderConfig { dim: usize }
+}
+section! {
+    /// The terms of the loss.
+    LossConfig {
+        supervised: String, reduction: ReductionName, margin: f64, temperature_labeled: f64,
+        temperature_unlabeled: f64, temperature_pseudo: f64, weight_supervised: f64,
+        weight_unsupervised: f64, weight_classification: f64, pseudo_labels_after_steps: u64,
+        pseudo_ramp_steps: u64, pseudo_threshold: f64,
+    }
+}
+section! {
+    /// The update rule.
+    OptimizerSection { name: String, learning_rate: f64, weight_decay: f64, clip_norm: f64 }
+}
+section! {
+    /// The learning rate over the steps.
+    ScheduleSection { name: String, warmup_steps: u64 }
+}
+section! {
+    /// How long, and the average of the weights.
+    TrainingSection { steps: u64, ema_decay: f64 }
+}
+section! {
+    /// How often a checkpoint is saved, and how many stay.
+    CheckpointSection { every: u64, keep: usize }
+}
+section! {
+    /// How often the validation images are looked at, and what for.
+    EvaluationSection { every: u64, select: Select }
+}
+
+/// How labeled batches are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sampler {
+    /// Positives and negatives in every batch.
+    Balanced,
+    /// The authors' batches of 32 and 4.
+    Reference,
+}
+
+/// The reductions of SupCon that a run can use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReductionName {
+    /// [`Reduction::MeanValid`].
+    MeanValid,
+    /// [`Reduction::PmlAvgNonZero`].
+    PmlAvgNonzero,
+}
+
+/// Which weights a run keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Select {
+    /// Those of the last step.
+    Last,
+    /// Those with the best balanced accuracy on validation, whose labels then count as labels.
+    Best,
+}
+
+impl RunConfig {
+    /// The config as TOML, as the run folder keeps it.
+    pub fn to_toml(&self) -> anyhow::Result<String> {
+        Ok(toml::to_string(self)?)
+    }
+
+    /// What the trainer's method is made from.
+    pub fn method(&self) -> anyhow::Result<MethodConfig> {
+        let loss = &self.loss;
+        let reduction = match loss.reduction {
+            ReductionName::MeanValid => Reduction::MeanValid,
+            ReductionName::PmlAvgNonzero => Reduction::PmlAvgNonZero,
+        };
+        Ok(MethodConfig {
+            kind: self.method.parse()?,
+            hierarchy: HierarchyConfig {
+                supervised: loss.supervised.clone(),
+                temperature_labeled: loss.temperature_labeled,
+                temperature_unlabeled: loss.temperature_unlabeled,
+                temperature_pseudo: loss.temperature_pseudo,
+                reduction,
+                margin: loss.margin,
+                weight_supervised: loss.weight_supervised,
+                weight_unsupervised: loss.weight_unsupervised,
+                weight_classification: loss.weight_classification,
+            },
+            pseudo_labels_after_steps: loss.pseudo_labels_after_steps,
+            pseudo_ramp_steps: loss.pseudo_ramp_steps,
+            pseudo_threshold: loss.pseudo_threshold,
+        })
+    }
+
+    /// What the optimizer is made from.
+    pub fn optimizer(&self) -> anyhow::Result<OptimizerConfig> {
+        let rule = Rule::named(&self.optimizer.name)?;
+        Ok(OptimizerConfig { rule, weight_decay: self.optimizer.weight_decay })
+    }
+
+    /// The learning rate over the steps.
+    pub fn schedule(&self) -> anyhow::Result<Schedule> {
+        Ok(Schedule {
+            kind: self.schedule.name.parse()?,
+            learning_rate: self.optimizer.learning_rate,
+            warmup_steps: self.schedule.warmup_steps,
+            steps: self.training.steps,
+        })
+    }
+
+    /// Checks what no type can, before anything is read or written.
+    pub fn validate(&self) -> anyhow::Result<()> {
+        let positive = [
+            ("training.steps", self.training.steps),
+            ("checkpoint.every", self.checkpoint.every),
+            ("checkpoint.keep", self.checkpoint.keep as u64),
+            ("embedder.dim", self.embedder.dim as u64),
+            ("data.batch_unlabeled", self.data.batch_unlabeled as u64),
+        ];
+        for (key, value) in positive {
+            if value == 0 {
+                return Err(BadInput::new(format!("{key} must be at least 1, got 0")).into());
+            }
+        }
+        let rate = self.optimizer.learning_rate;
+        if !(rate > 0.0 && rate.is_finite()) {
+            let message = format!("optimizer.learning_rate must be above 0, got {rate}");
+            return Err(BadInput::new(message).into());
+        }
+        let not_negative = [
+            ("optimizer.weight_decay", self.optimizer.weight_decay),
+            ("optimizer.clip_norm", self.optimizer.clip_norm),
+        ];
+        for (key, value) in not_negative {
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(BadInput::new(format!("{key} must be 0 or above, got {value}")).into());
+            }
+        }
+        if !(0.0..1.0).contains(&self.training.ema_decay) {
+            let message = format!("training.ema_decay must be 0 or above and below 1, got {}", self.training.ema_decay);
+            return Err(BadInput::new(message).into());
+        }
+        let size = self.data.image_size;
+        if size != 0 && !(8..=1024).contains(&size) {
+            let message = format!("data.image_size must be 0 or between 8 and 1024 pixels, got {size}");
+            return Err(BadInput::new(message).into());
+        }
+        for (key, values) in [("data.mean", &self.data.mean), ("data.std", &self.data.std)] {
+            if values.len() != 3 && !values.is_empty() {
+                let message = format!("{key} must hold three values or none, got {}", values.len());
+                return Err(BadInput::new(message).into());
+            }
+        }
+        if self.data.std.iter().any(|std| *std <= 0.0 || !std.is_finite()) {
+            return Err(BadInput::new(format!("data.std must be above 0, got {:?}", self.data.std)).into());
+        }
+        if self.data.labels_per_class > 0 && self.data.label_fraction > 0.0 {
+            let message = "data.labels_per_class and data.label_fraction are both given: set one of them to 0";
+            return Err(BadInput::new(message).into());
+        }
+        self.schedule()?;
+        self.optimizer()?;
+        s5cl_trainer::Method::new(self.method()?)?;
+        if !s5cl_backbone::ENCODERS.contains(&self.encoder.name.as_str()) {
+            let known = s5cl_backbone::ENCODERS.join(", ");
+            let message = format!("unknown encoder.name {:?}: use one of {known}", self.encoder.name);
+            return Err(BadInput::new(message).into());
+        }
+        s5cl_augment::Pipeline::new(&self.views.weak, self.seed)?;
+        s5cl_augment::Pipeline::new(&self.views.strong, self.seed)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,201 @@
+//! Dataset, split and normalization of a run, from its settings.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use s5cl_backbone::Normalization;
+use s5cl_data::{CommonSize, DataError, Dataset, LabelBudget, Loader, Partition, Spec, SplitManifest, TileBatch, open, partition};
+
+use crate::config::RunConfig;
+use crate::failure::BadInput;
+
+/// Above this size, tiles are scaled down where the settings name no size: what a CPU trains on
+/// in reasonable time.
+const LARGEST_DEFAULT_SIZE: u32 = 96;
+/// Training images from which mean and standard deviation are measured.
+const NORMALIZATION_IMAGES: usize = 1000;
+
+/// The data of a run, ready to use.
+pub struct Experiment {
+    /// All images, at the size of the run.
+    pub dataset: Arc<Dataset>,
+    /// Training images with their labels.
+    pub labeled: Vec<(usize, u32)>,
+    /// Training images whose labels are hidden or unknown.
+    pub unlabeled: Vec<usize>,
+    /// Labeled images to watch the training by.
+    pub validation: Vec<usize>,
+    /// Labeled images to judge the result by.
+    pub test: SealedTest,
+    /// Who is in which part, by id.
+    pub manifest: SplitManifest,
+    /// How pixels become numbers.
+    pub normalization: Normalization,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+/// The test images. They are handed out once the weights are final, and each opening leaves a
+/// line in the run folder.
+pub struct SealedTest(Vec<usize>);
+
+impl SealedTest {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Hands the test images out, once `log` has written down that it happened.
+    pub fn open(&self, log: impl FnOnce() -> Result<()>) -> Result<&[usize]> {
+        log()?;
+        Ok(&self.0)
+    }
+}
+
+impl Experiment {
+    /// Opens the dataset, reads every image once, and divides them by the settings, or as the
+    /// manifest of an earlier run has it. Settings that depend on the images (their size, mean
+    /// and standard deviation) are filled in.
+    pub fn open(config: &mut RunConfig, manifest: Option<SplitManifest>, workers: usize) -> Result<Self> {
+        let mut notes = Vec::new();
+        let spec: Spec = config.data.spec.parse()?;
+        let dataset = open(&spec)?;
+        let dataset = sized(dataset, config, &mut notes)?.cached(config.data.cache_mib << 20);
+        let dataset = readable(dataset, config.data.skip_bad_images, workers, &mut notes)?;
+        if dataset.n_classes() < 2 {
+            let message = format!("{} has one class ({}): there is nothing to tell apart", spec, dataset.class_names.join(", "));
+            return Err(BadInput::new(message).into());
+        }
+        let (parts, manifest) = match manifest {
+            Some(manifest) => (manifest.resolve(&dataset)?, manifest),
+            None => {
+                let parts = partition(&dataset, budget(config), config.seed)?;
+                let manifest = SplitManifest::new(&dataset, &parts, config.seed);
+                (parts, manifest)
+            }
+        };
+        let dataset = Arc::new(dataset);
+        let normalization = normalization(config, &dataset, &parts, workers)?;
+        let Partition { labeled, unlabeled, validation, test } = parts;
+        let labeled = with_labels(&dataset, &labeled)?;
+        Ok(Self { dataset, labeled, unlabeled, validation, test: SealedTest(test), manifest, normalization, notes })
+    }
+
+    /// Side of the images in pixels.
+    pub fn image_size(config: &RunConfig) -> u32 {
+        config.data.image_size
+    }
+}
+
+/// Pairs of sample and class; all samples must have a label.
+pub fn with_labels(dataset: &Dataset, samples: &[usize]) -> Result<Vec<(usize, u32)>> {
+    let paired = samples.iter().map(|&sample_idx| {
+        let sample = &dataset.samples[sample_idx];
+        let class_idx = sample.class_idx.ok_or_else(|| BadInput::new(format!("{} has no label", sample.id)))?;
+        Ok((sample_idx, class_idx))
+    });
+    paired.collect()
+}
+
+fn budget(config: &RunConfig) -> LabelBudget {
+    match (config.data.labels_per_class, config.data.label_fraction) {
+        (0, 0.0) => LabelBudget::All,
+        (0, fraction) => LabelBudget::Fraction(fraction),
+        (per_class, _) => LabelBudget::PerClass(per_class),
+    }
+}
+
+fn sized(dataset: Dataset, config: &mut RunConfig, notes: &mut Vec<String>) -> Result<Dataset> {
+    let found = match dataset.common_size() {
+        Ok(found) => found,
+        // A damaged image is the business of the reading pass, which names it or leaves it out.
+        Err(DataError::Decode { .. }) => CommonSize::Same(LARGEST_DEFAULT_SIZE, LARGEST_DEFAULT_SIZE),
+        Err(error) => return Err(error.into()),
+    };
+    let size = &mut config.data.image_size;
+    if *size == 0 {
+        *size = found.longest_side().clamp(8, LARGEST_DEFAULT_SIZE);
+    }
+    match found {
+        CommonSize::Same(width, height) if (width, height) == (*size, *size) => {}
+        CommonSize::Same(width, height) => {
+            notes.push(format!("images of {width} x {height} px are scaled to {size} px"));
+        }
+        CommonSize::Mixed { smallest, largest } => notes.push(format!(
+            "images of different size ({} x {} to {} x {} px) are scaled to {size} px",
+            smallest.0, smallest.1, largest.0, largest.1
+        )),
+        _ => {}
+    }
+    Ok(dataset.resized(*size))
+}
+
+/// Reads every image once: a damaged one is told now rather than after an hour, and what fits
+/// stays decoded.
+fn readable(dataset: Dataset, skip_bad: bool, workers: usize, notes: &mut Vec<String>) -> Result<Dataset> {
+    let n = dataset.samples.len();
+    let shared = Arc::new(dataset);
+    let reader = shared.clone();
+    let read = move |sample_idx: u64| -> Result<Option<String>, DataError> {
+        match reader.tile(sample_idx as usize) {
+            Ok(_) => Ok(None),
+            Err(error) if skip_bad => Ok(Some(error.to_string())),
+            Err(error) => Err(error),
+        }
+    };
+    let mut bad = Vec::new();
+    for (sample_idx, result) in Loader::new(0..n as u64, workers, 64, read).enumerate() {
+        if let Some(reason) = result.map_err(crate::batches::unwrap_loader_error)? {
+            bad.push((sample_idx, reason));
+        }
+    }
+    if let Some((_, reason)) = bad.first() {
+        notes.push(format!("{} of {n} images cannot be read and are left out; the first: {reason}", bad.len()));
+    }
+    let bad: Vec<usize> = bad.into_iter().map(|(sample_idx, _)| sample_idx).collect();
+    Ok(if bad.is_empty() { Arc::unwrap_or_clone(shared) } else { shared.without(&bad)? })
+}
+
+/// The settings' mean and standard deviation, or those of the training images; no label is used.
+fn normalization(config: &mut RunConfig, dataset: &Arc<Dataset>, parts: &Partition, workers: usize) -> Result<Normalization> {
+    let data = &mut config.data;
+    if data.mean.is_empty() || data.std.is_empty() {
+        let mut training: Vec<usize> = parts.labeled.iter().chain(&parts.unlabeled).copied().collect();
+        training.sort_unstable();
+        let every = training.len().div_ceil(NORMALIZATION_IMAGES).max(1);
+        let chosen: Vec<usize> = training.into_iter().step_by(every).collect();
+        let pixels = read_tiles(dataset, &chosen, data.image_size, workers)?.pixels;
+        let (mean, std) = channel_statistics(&pixels);
+        (data.mean, data.std) = (mean.to_vec(), std.to_vec());
+    }
+    let three = |values: &[f32]| [values[0], values[1], values[2]];
+    Ok(Normalization { mean: three(&data.mean), std: three(&data.std) })
+}
+
+/// Mean and standard deviation of each channel, 0 to 1, rounded to four digits as papers give
+/// them; a channel without spread counts as spread by 0.01.
+fn channel_statistics(pixels: &[u8]) -> ([f32; 3], [f32; 3]) {
+    let (mut sums, mut squares) = ([0_u64; 3], [0_u64; 3]);
+    for pixel in pixels.chunks_exact(3) {
+        for c in 0..3 {
+            sums[c] += u64::from(pixel[c]);
+            squares[c] += u64::from(pixel[c]).pow(2);
+        }
+    }
+    let n = (pixels.len() / 3).max(1) as f64;
+    let round = |value: f64| ((value * 1e4).round() / 1e4) as f32;
+    let mean = sums.map(|sum| sum as f64 / n);
+    let std = [0, 1, 2].map(|c| (squares[c] as f64 / n - mean[c].powi(2)).max(0.0).sqrt());
+    (mean.map(|mean| round(mean / 255.0)), std.map(|std| round(std / 255.0).max(0.01)))
+}
+
+/// Reads tiles into one batch.
+pub fn read_tiles(dataset: &Arc<Dataset>, samples: &[usize], size: u32, workers: usize) -> Result<TileBatch> {
+    let (reader, wanted) = (dataset.clone(), samples.to_vec());
+    let tiles = Loader::new(0..samples.len() as u64, workers, 64, move |i| reader.tile(wanted[i as usize]));
+    let mut batch = TileBatch::with_capacity(samples.len(), size, size);
+    for tile in tiles {
+        batch.push(&tile.map_err(crate::batches::unwrap_loader_error)?)?;
+    }
+    Ok(batch)
+}

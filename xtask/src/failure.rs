@@ -1,0 +1,76 @@
+//! What an error means for the exit code.
+
+use std::fmt;
+
+use s5cl_augment::AugmentError;
+use s5cl_backbone::WeightsError;
+use s5cl_data::DataError;
+use s5cl_report::ReportError;
+use s5cl_trainer::TrainError;
+
+/// What the user gave is wrong: one line saying what, where, and what to do.
+#[derive(Debug)]
+pub struct BadInput(String);
+
+impl BadInput {
+    /// With the line to show.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+impl fmt::Display for BadInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadInput {}
+
+/// Stopped by a signal after everything was saved.
+#[derive(Debug)]
+pub struct Interrupted {
+    /// Steps that are saved.
+    pub step: u64,
+    /// How to go on.
+    pub resume: String,
+}
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "interrupted, {} steps are saved; go on with: {}", self.step, self.resume)
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// 2 for wrong input, 130 for an interruption, 1 for everything else.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    for cause in error.chain() {
+        if cause.is::<Interrupted>() {
+            return 130;
+        }
+        let is_input = cause.is::<BadInput>()
+            || cause.is::<DataError>()
+            || cause.is::<AugmentError>()
+            || cause.is::<ReportError>()
+            || cause.downcast_ref::<WeightsError>().is_some()
+            || cause.downcast_ref::<TrainError>().is_some_and(TrainError::is_input);
+        if is_input {
+            return 2;
+        }
+    }
+    1
+}
+
+/// The whole chain of causes as one line.
+pub fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        // An error whose message already quotes its cause needs no second copy of it.
+        if !line.contains(&cause) {
+            line = if line.is_empty() { cause } else { format!("{line}: {cause}") };
+        }
+    }
+    line.replace('\n', " ")
+}

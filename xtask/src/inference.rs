@@ -1,0 +1,190 @@
+//! A trained model on images: predictions, embeddings, metrics.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use candle_core::{Device, Tensor};
+use s5cl_backbone::{Mode, Model, ModelConfig, Normalization, Parameters, load_weights, read_metadata, save_weights};
+use s5cl_data::{Dataset, Loader, TileBatch};
+use s5cl_eval::{ClassificationResult, Confusion, Features, Standardizer, color_features, knn_predict, log_loss};
+use s5cl_trainer::write_atomic;
+use serde::{Deserialize, Serialize};
+
+use crate::batches::unwrap_loader_error;
+use crate::experiment::read_tiles;
+use crate::failure::BadInput;
+
+/// Images that go through the model at a time.
+const CHUNK: usize = 128;
+/// Neighbors of the color baseline.
+const COLOR_NEIGHBORS: usize = 5;
+/// The key of [`Card`] in the header of the weights.
+const CARD: &str = "s5cl";
+
+/// What must be known of a model to use it: kept in the header of its weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Card {
+    /// Version of the code that wrote it.
+    pub version: String,
+    /// The preset it was trained with.
+    pub preset: String,
+    /// The method it was trained with.
+    pub method: String,
+    /// Name of the encoder.
+    pub encoder: String,
+    /// Length of the embedding.
+    pub embedding_dim: usize,
+    /// The classes by index.
+    pub class_names: Vec<String>,
+    /// Side of the images in pixels.
+    pub image_size: u32,
+    /// Mean of each channel, 0 to 1.
+    pub mean: [f32; 3],
+    /// Standard deviation of each channel, 0 to 1.
+    pub std: [f32; 3],
+}
+
+/// A model that only evaluates.
+pub struct Predictor {
+    /// What it is.
+    pub card: Card,
+    model: Model,
+    parameters: Parameters,
+}
+
+/// What a model says about images, in their order.
+#[derive(Clone, Debug, Default)]
+pub struct Predictions {
+    /// f32 `[n, n_classes]`, each row sums to 1.
+    pub probabilities: Vec<f32>,
+    /// f32 `[n, embedding_dim]`, not normalized.
+    pub embeddings: Vec<f32>,
+}
+
+impl Predictor {
+    /// A model with the seed's initial weights, for [`Predictor::set_weights`].
+    pub fn new(card: Card) -> Result<Self> {
+        let parameters = Parameters::new(0);
+        let config = ModelConfig {
+            encoder: card.encoder.clone(),
+            embedding_dim: card.embedding_dim,
+            n_classes: card.class_names.len(),
+        };
+        let model = Model::new(&config, &parameters.builder(&Device::Cpu))?;
+        Ok(Self { card, model, parameters })
+    }
+
+    /// The model of a file that a run wrote.
+    pub fn open(weights: &Path) -> Result<Self> {
+        if !weights.is_file() {
+            let message = format!("{} does not exist: the run has not finished (train --resume finishes it)", weights.display());
+            return Err(BadInput::new(message).into());
+        }
+        let metadata = read_metadata(weights)?;
+        let foreign = |reason: &str| BadInput::new(format!("{} was not written by a run: {reason}", weights.display()));
+        let card = metadata.get(CARD).ok_or_else(|| foreign("its header has no model card"))?;
+        let card: Card = serde_json::from_str(card).map_err(|e| foreign(&e.to_string()))?;
+        let predictor = Self::new(card)?;
+        let report = load_weights(weights, &predictor.parameters.all())?;
+        if !report.missing.is_empty() {
+            return Err(foreign(&report.to_string()).into());
+        }
+        Ok(predictor)
+    }
+
+    /// Takes over weights by name.
+    pub fn set_weights(&self, weights: &BTreeMap<String, Tensor>) -> Result<()> {
+        for (name, variable) in self.parameters.all() {
+            let weight = weights.get(&name).with_context(|| format!("there is no weight {name}"))?;
+            variable.set(weight)?;
+        }
+        Ok(())
+    }
+
+    /// Runs the model on samples of a dataset, whose tiles have the model's size.
+    pub fn predict(&self, dataset: &Arc<Dataset>, samples: &[usize], workers: usize) -> Result<Predictions> {
+        let (size, reader) = (self.card.image_size, dataset.clone());
+        let chunks: Vec<Vec<usize>> = samples.chunks(CHUNK).map(<[usize]>::to_vec).collect();
+        let n_chunks = chunks.len() as u64;
+        let batches = Loader::new(0..n_chunks, workers, 2, move |chunk| {
+            let chunk = &chunks[chunk as usize];
+            let mut batch = TileBatch::with_capacity(chunk.len(), size, size);
+            for &sample_idx in chunk {
+                batch.push(&reader.tile(sample_idx)?)?;
+            }
+            Ok(batch)
+        });
+        let mut predictions = Predictions::default();
+        for batch in batches {
+            self.predict_batch(&batch.map_err(unwrap_loader_error)?, &mut predictions)?;
+        }
+        Ok(predictions)
+    }
+
+    fn predict_batch(&self, batch: &TileBatch, predictions: &mut Predictions) -> Result<()> {
+        let shape = (batch.n(), batch.height as usize, batch.width as usize, 3);
+        let pixels = Tensor::from_slice(&batch.pixels, shape, &Device::Cpu)?;
+        let normalization = Normalization { mean: self.card.mean, std: self.card.std };
+        let output = self.model.forward(&normalization.apply(&pixels)?, Mode::Evaluate)?;
+        let probabilities = candle_nn::ops::softmax(&output.logits, 1)?;
+        predictions.probabilities.extend(probabilities.flatten_all()?.to_vec1::<f32>()?);
+        predictions.embeddings.extend(output.embeddings.flatten_all()?.to_vec1::<f32>()?);
+        Ok(())
+    }
+
+    /// Runs the model on labeled samples and compares.
+    pub fn evaluate(&self, dataset: &Arc<Dataset>, samples: &[(usize, u32)], workers: usize) -> Result<ClassificationResult> {
+        let indices: Vec<usize> = samples.iter().map(|(sample_idx, _)| *sample_idx).collect();
+        let labels: Vec<u32> = samples.iter().map(|(_, class_idx)| *class_idx).collect();
+        let predictions = self.predict(dataset, &indices, workers)?;
+        let n_classes = self.card.class_names.len();
+        let predicted: Vec<u32> = predictions.probabilities.chunks(n_classes).map(|row| argmax(row) as u32).collect();
+        let loss = log_loss(&predictions.probabilities, n_classes, &labels)?;
+        let confusion = Confusion::new(n_classes, &labels, &predicted)?;
+        Ok(confusion.result(&self.card.class_names, Some(loss))?)
+    }
+}
+
+/// Writes weights with their card.
+pub fn write_weights(path: &Path, card: &Card, weights: &BTreeMap<String, Tensor>) -> Result<()> {
+    let metadata = BTreeMap::from([(CARD.to_owned(), serde_json::to_string(card)?)]);
+    Ok(write_atomic(path, &save_weights(weights, &metadata)?)?)
+}
+
+/// The first of the largest values.
+pub fn argmax(row: &[f32]) -> usize {
+    let mut best = 0;
+    for (idx, value) in row.iter().enumerate() {
+        if *value > row[best] {
+            best = idx;
+        }
+    }
+    best
+}
+
+/// What color alone gives: nearest neighbors on mean and spread of red, green and blue,
+/// standardized, fitted on the labeled images.
+pub fn color_knn(
+    dataset: &Arc<Dataset>,
+    labeled: &[(usize, u32)],
+    samples: &[(usize, u32)],
+    size: u32,
+    workers: usize,
+) -> Result<ClassificationResult> {
+    let features = |samples: &[(usize, u32)]| -> Result<Features> {
+        let indices: Vec<usize> = samples.iter().map(|(sample_idx, _)| *sample_idx).collect();
+        let tiles = read_tiles(dataset, &indices, size, workers)?;
+        Ok(color_features(&tiles.pixels, tiles.n(), size as usize, size as usize)?)
+    };
+    let labels = |samples: &[(usize, u32)]| -> Vec<u32> { samples.iter().map(|(_, class_idx)| *class_idx).collect() };
+    let train = features(labeled)?;
+    let standardizer = Standardizer::fit(&train)?;
+    let train = standardizer.transform(&train)?;
+    let query = standardizer.transform(&features(samples)?)?;
+    let k = COLOR_NEIGHBORS.min(labeled.len());
+    let predicted = knn_predict(&train, &labels(labeled), &query, k)?;
+    let confusion = Confusion::new(dataset.n_classes(), &labels(samples), &predicted)?;
+    Ok(confusion.result(&dataset.class_names, None)?)
+}

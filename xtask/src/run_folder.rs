@@ -1,0 +1,176 @@
+//! The folder that a run writes: made whole, resumed from its last step.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context, Result};
+use s5cl_data::SplitManifest;
+use s5cl_trainer::write_atomic;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::config::{Overrides, RunConfig, resolve};
+use crate::failure::BadInput;
+
+const CONFIG: &str = "config.toml";
+const SPLIT: &str = "split.json";
+const EVENTS: &str = "metrics.jsonl";
+const METRICS: &str = "metrics.json";
+const WEIGHTS: &str = "model.safetensors";
+const CHECKPOINTS: &str = "checkpoints";
+
+/// A run folder that exists.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// Makes a new one with config and split in it: all at once, so that a run killed at any
+    /// moment has either no folder or one that can be resumed.
+    pub fn create(path: &Path, config: &RunConfig, split: &SplitManifest) -> Result<Self> {
+        refuse_existing(path)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let beside = path.with_file_name(format!(".{name}.part"));
+        let make = || -> Result<()> {
+            if beside.exists() {
+                fs::remove_dir_all(&beside)?;
+            }
+            fs::create_dir_all(beside.join(CHECKPOINTS))?;
+            write_atomic(&beside.join(SPLIT), &serde_json::to_vec_pretty(split)?)?;
+            write_atomic(&beside.join(CONFIG), config.to_toml()?.as_bytes())?;
+            fs::rename(&beside, path)?;
+            Ok(())
+        };
+        make().with_context(|| format!("cannot create the run folder {}", path.display())).inspect_err(|_| {
+            // The first error is the one to tell.
+            let _ = fs::remove_dir_all(&beside);
+        })?;
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// One that an earlier run made.
+    pub fn open(path: &Path) -> Result<Self> {
+        if !path.join(CONFIG).is_file() {
+            let message = format!("{} is not a run folder: it has no {CONFIG}", path.display());
+            return Err(BadInput::new(message).into());
+        }
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The settings of the run.
+    pub fn config(&self) -> Result<RunConfig> {
+        resolve(&Overrides { config: Some(self.path.join(CONFIG)), ..Overrides::default() })
+    }
+
+    /// Which images were used for what.
+    pub fn split(&self) -> Result<SplitManifest> {
+        let path = self.path.join(SPLIT);
+        let text = fs::read_to_string(&path)
+            .map_err(|e| BadInput::new(format!("cannot read {}: {e}", path.display())))?;
+        let parsed = serde_json::from_str(&text);
+        Ok(parsed.map_err(|e| BadInput::new(format!("{} is damaged: {e}", path.display())))?)
+    }
+
+    /// The folder of the checkpoints.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join(CHECKPOINTS)
+    }
+
+    /// The final weights.
+    pub fn weights(&self) -> PathBuf {
+        self.path.join(WEIGHTS)
+    }
+
+    /// The weights with the best validation so far, where a run selects them.
+    pub fn best_weights(&self) -> PathBuf {
+        self.checkpoints().join("best.safetensors")
+    }
+
+    /// Writes the final figures.
+    pub fn write_metrics(&self, metrics: &Value) -> Result<()> {
+        Ok(write_atomic(&self.path.join(METRICS), &serde_json::to_vec_pretty(metrics)?)?)
+    }
+
+    /// The final figures, if the run is finished.
+    pub fn metrics(&self) -> Option<Value> {
+        serde_json::from_slice(&fs::read(self.path.join(METRICS)).ok()?).ok()
+    }
+
+    /// The events so far, without a line that was cut off.
+    pub fn events(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.path.join(EVENTS)).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Cuts the events back to what the first `steps` steps wrote.
+    pub fn cut_events(&self, steps: u64) -> Result<()> {
+        let mut kept = String::new();
+        for event in self.events() {
+            let step = event["step"].as_u64().unwrap_or(u64::MAX);
+            // A training step is named by its index, a validation by the steps before it.
+            let is_kept = if event["kind"] == "train" { step < steps } else { step <= steps };
+            if is_kept {
+                kept.push_str(&event.to_string());
+                kept.push('\n');
+            }
+        }
+        Ok(write_atomic(&self.path.join(EVENTS), kept.as_bytes())?)
+    }
+
+    /// Opens the events for appending.
+    pub fn append_events(&self) -> Result<EventLog> {
+        let path = self.path.join(EVENTS);
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        let file = file.with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(EventLog { file, path })
+    }
+}
+
+/// Appends to `metrics.jsonl`, one object a line.
+pub struct EventLog {
+    file: File,
+    path: PathBuf,
+}
+
+impl EventLog {
+    /// Appends an object of the given kind.
+    pub fn append(&mut self, kind: &str, step: u64, fields: &impl Serialize) -> Result<()> {
+        let mut line = json!({ "step": step, "kind": kind });
+        if let (Value::Object(line), Value::Object(fields)) = (&mut line, serde_json::to_value(fields)?) {
+            line.extend(fields);
+        }
+        // One write for the whole line: a kill leaves it there or not.
+        let written = self.file.write_all(format!("{line}\n").as_bytes());
+        written.with_context(|| format!("cannot write {}", self.path.display()))
+    }
+}
+
+/// The folder that a run gets without `--out`.
+pub fn default_path(config: &RunConfig, dataset: &str) -> PathBuf {
+    let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let time: String = time.chars().filter(char::is_ascii_digit).collect();
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+    let dataset: String = dataset.chars().map(plain).collect();
+    PathBuf::from("runs").join(format!("{}-{dataset}-{}-{time}", config.method, config.seed))
+}
+
+/// Fails when there is something at the place of a new run folder.
+pub fn refuse_existing(path: &Path) -> Result<()> {
+    if path.exists() {
+        let message = format!(
+            "the run folder {} exists: give another --out, or go on with --resume {}",
+            path.display(),
+            path.display()
+        );
+        return Err(BadInput::new(message).into());
+    }
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! What the machine tells: memory, logs, signals.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+use crate::failure::BadInput;
+use crate::timing::SpanTimes;
+
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Where to compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Device {
+    /// The fastest that this program can use
+    Auto,
+    /// The processor
+    Cpu,
+    /// The graphics card
+    Cuda,
+}
+
+impl Device {
+    /// Fails for a device that this program was built without.
+    pub fn check(self) -> Result<()> {
+        if self == Self::Cuda {
+            let message = "--device cuda: this program is built without CUDA; use --device cpu, or auto";
+            return Err(BadInput::new(message).into());
+        }
+        Ok(())
+    }
+}
+
+/// Whether somebody asked the program to stop, by Ctrl-C or a signal. A second Ctrl-C ends it at
+/// once.
+pub fn stop_on_signal() -> Result<impl Fn() -> bool> {
+    ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+    })
+    .context("cannot listen for Ctrl-C")?;
+    Ok(|| STOP.load(Ordering::SeqCst))
+}
+
+/// Starts to measure spans and, with a path, to write a log of JSON lines; `RUST_LOG` chooses
+/// what goes into it.
+pub fn start_tracing(log: Option<&Path>) -> Result<SpanTimes> {
+    let times = SpanTimes::default();
+    let file = log
+        .map(|path| {
+            File::create(path).map_err(|e| BadInput::new(format!("cannot write the log {}: {e}", path.display())))
+        })
+        .transpose()?;
+    let json = file.map(|file| {
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+        let layer = tracing_subscriber::fmt::layer().json().with_span_events(FmtSpan::CLOSE);
+        layer.with_writer(std::sync::Mutex::new(file)).with_filter(filter)
+    });
+    tracing_subscriber::registry().with(times.clone()).with(json).init();
+    Ok(times)
+}
+
+/// The largest memory of the process so far in MiB; 0 where the system does not tell.
+pub fn peak_memory_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    kib.unwrap_or(0) / 1024
+}

@@ -1,0 +1,74 @@
+//! Tables for people: on the screen as aligned text, in documents as Markdown.
+
+use std::fmt::Write;
+
+/// Rows of cells under a header; the first column is text, the others are numbers.
+pub struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// With its header.
+    pub fn new(header: &[&str]) -> Self {
+        Self { rows: vec![header.iter().map(|cell| (*cell).to_owned()).collect()] }
+    }
+
+    /// Adds a row; missing cells stay empty.
+    pub fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
+    /// Aligned text: the first column to the left, the others to the right.
+    pub fn text(&self) -> String {
+        let n_columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..n_columns).map(width).collect();
+        let mut text = String::new();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (column, cell) in row.iter().enumerate() {
+                let width = widths[column];
+                let _ = match column {
+                    0 => write!(line, "{cell:<width$}"),
+                    _ => write!(line, "  {cell:>width$}"),
+                };
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+
+    /// A Markdown table.
+    pub fn markdown(&self) -> String {
+        let mut text = String::new();
+        for (idx, row) in self.rows.iter().enumerate() {
+            let _ = writeln!(text, "| {} |", row.join(" | "));
+            if idx == 0 {
+                let rule: Vec<&str> = row.iter().enumerate().map(|(i, _)| if i == 0 { "---" } else { "---:" }).collect();
+                let _ = writeln!(text, "| {} |", rule.join(" | "));
+            }
+        }
+        text
+    }
+}
+
+/// A fraction with three digits.
+pub fn fraction(value: f64) -> String {
+    format!("{value:.3}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Table;
+
+    #[test]
+    fn table_aligns_numbers_to_the_right() {
+        let mut table = Table::new(&["class", "recall"]);
+        table.row(vec!["tumor".into(), "0.5".into()]);
+        assert_eq!(table.text(), "class  recall\ntumor     0.5\n");
+        assert_eq!(table.markdown(), "| class | recall |\n| --- | ---: |\n| tumor | 0.5 |\n");
+    }
+}

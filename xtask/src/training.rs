@@ -1,0 +1,314 @@
+//! One run: from settings to weights, and from weights to a result.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow};
+use candle_core::{Device, Tensor};
+use s5cl_backbone::{Model, ModelConfig, Parameters, load_weights};
+use s5cl_eval::{ClassificationResult, chance};
+use s5cl_trainer::{Checkpoints, Event, Method, Optimizer, Outcome, SourceError, TrainConfig, TrainState, WeightAverage, train, write_atomic};
+use serde_json::{Value, json};
+
+use crate::batches::{BatchMaker, PrefetchedBatches};
+use crate::config::{RunConfig, Select};
+use crate::experiment::{Experiment, with_labels};
+use crate::failure::{BadInput, Interrupted};
+use crate::inference::{Card, Predictor, color_knn, write_weights};
+use crate::progress::Progress;
+use crate::run_folder::RunFolder;
+use crate::system::peak_memory_mib;
+use crate::timing::SpanTimes;
+
+/// What changes how a run is computed and shown, and none of its results.
+pub struct Options<'a> {
+    /// Threads that make batches.
+    pub workers: usize,
+    /// Batches made ahead.
+    pub prefetch: usize,
+    /// No progress.
+    pub quiet: bool,
+    /// Measures the parts of a step.
+    pub times: SpanTimes,
+    /// Asked before every step.
+    pub should_stop: &'a dyn Fn() -> bool,
+}
+
+/// A run that can train, or has trained.
+pub struct Run<'a> {
+    /// Resolved settings.
+    pub config: RunConfig,
+    /// Its data.
+    pub experiment: Experiment,
+    /// Its folder.
+    pub folder: RunFolder,
+    options: &'a Options<'a>,
+    maker: Arc<BatchMaker>,
+    predictor: Predictor,
+    notes: Vec<String>,
+}
+
+/// What training took and gave, before any test.
+pub struct Trained {
+    seconds: f64,
+    views_per_second: f64,
+    timing: BTreeMap<String, f64>,
+    /// The figures of the last validation, if there are validation images.
+    pub validation: Option<Value>,
+}
+
+/// The end of a run.
+pub struct Finished {
+    /// The content of `metrics.json`.
+    pub metrics: Value,
+    /// The result on test.
+    pub test: ClassificationResult,
+    /// What color alone gives there.
+    pub color: ClassificationResult,
+}
+
+impl<'a> Run<'a> {
+    /// Prepares a new run; the folder is made last, once everything that could be refused was
+    /// accepted. `place` decides on it with the settings and the dataset's name.
+    pub fn create(
+        mut config: RunConfig,
+        place: impl FnOnce(&RunConfig, &str) -> PathBuf,
+        options: &'a Options<'a>,
+    ) -> Result<Self> {
+        let experiment = Experiment::open(&mut config, None, options.workers)?;
+        let mut notes = experiment.notes.clone();
+        let maker = Arc::new(BatchMaker::new(&config, &experiment, &mut notes)?);
+        let predictor = Predictor::new(card(&config, &experiment))?;
+        if !config.encoder.weights.is_empty() {
+            // Reading them twice is cheaper than a run folder for weights that do not fit.
+            Self::initial_state(&config, experiment.dataset.n_classes())?;
+        }
+        let path = place(&config, &experiment.dataset.name);
+        let folder = RunFolder::create(&path, &config, &experiment.manifest)?;
+        Ok(Self { config, experiment, folder, options, maker, predictor, notes })
+    }
+
+    /// Opens the run of a folder to go on with it, or to look at its data.
+    pub fn open(folder: RunFolder, options: &'a Options<'a>) -> Result<Self> {
+        let mut config = folder.config()?;
+        let experiment = Experiment::open(&mut config, Some(folder.split()?), options.workers)?;
+        let mut notes = experiment.notes.clone();
+        let maker = Arc::new(BatchMaker::new(&config, &experiment, &mut notes)?);
+        let predictor = Predictor::new(card(&config, &experiment))?;
+        Ok(Self { config, experiment, folder, options, maker, predictor, notes })
+    }
+
+    /// What the user should know before it starts.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    fn initial_state(config: &RunConfig, n_classes: usize) -> Result<(TrainState, Option<String>)> {
+        let parameters = Parameters::new(config.seed);
+        let model = ModelConfig {
+            encoder: config.encoder.name.clone(),
+            embedding_dim: config.embedder.dim,
+            n_classes,
+        };
+        let model = Model::new(&model, &parameters.builder(&Device::Cpu))?;
+        let loaded = match config.encoder.weights.as_str() {
+            "" => None,
+            path => Some(format!("{path}: {}", load_weights(Path::new(path), &parameters.all())?)),
+        };
+        let optimizer = Optimizer::new(config.optimizer()?, parameters.trainable())?;
+        let average = (config.training.ema_decay > 0.0)
+            .then(|| WeightAverage::new(config.training.ema_decay, &parameters.all()))
+            .transpose()?;
+        Ok((TrainState { model, parameters, optimizer, average }, loaded))
+    }
+
+    /// Trains from the newest checkpoint, or from the start, and writes the final weights.
+    pub fn train(&self) -> Result<Trained> {
+        let config = &self.config;
+        let (mut state, loaded) = Self::initial_state(config, self.experiment.dataset.n_classes())?;
+        let checkpoints = Checkpoints::new(self.folder.checkpoints(), config.checkpoint.keep, self.identity());
+        if let Some(checkpoint) = checkpoints.newest()? {
+            checkpoint.restore(&mut state)?;
+        }
+        let first = state.steps();
+        self.folder.cut_events(first)?;
+
+        let progress = RefCell::new(Progress::new(first, config.training.steps, self.options.quiet));
+        let events = RefCell::new(self.folder.append_events()?);
+        if let Some(report) = loaded.filter(|_| first == 0) {
+            progress.borrow().note(&format!("initial weights {report}"));
+        }
+        let mut views = 0;
+        let mut listen = |event: Event| -> Result<(), SourceError> {
+            if let Event::Step(record) = event {
+                views += record.n_views;
+                let speed = progress.borrow_mut().step(&record);
+                let mut fields = serde_json::to_value(&record)?;
+                fields["images_per_second"] = json!(speed.round());
+                fields["phase"] = json!(if record.pseudo_share > 0.0 { "pseudo" } else { "instance" });
+                events.borrow_mut().append("train", record.step, &fields)?;
+            }
+            Ok(())
+        };
+        let mut validate = |done: u64, weights: &BTreeMap<String, Tensor>| -> Result<(), SourceError> {
+            let Some(result) = self.validate(weights)? else { return Ok(()) };
+            if config.evaluation.select == Select::Best && self.is_best(&result) {
+                write_weights(&self.folder.best_weights(), &self.predictor.card, weights)?;
+            }
+            progress.borrow().note(&format!("step {done}: validation balanced accuracy {:.3}", result.balanced_accuracy));
+            Ok(events.borrow_mut().append("validation", done, &result)?)
+        };
+        let method = Method::new(config.method()?)?;
+        let train_config = TrainConfig {
+            schedule: config.schedule()?,
+            clip_norm: config.optimizer.clip_norm,
+            checkpoint_every: config.checkpoint.every,
+            validate_every: config.evaluation.every,
+            normalization: self.experiment.normalization,
+        };
+        let steps = first..config.training.steps;
+        let Options { workers, prefetch, times, should_stop, .. } = self.options;
+        let mut source = PrefetchedBatches::new(self.maker.clone(), steps, *workers, *prefetch);
+        times.reset();
+        let started = Instant::now();
+        let outcome = train(&mut state, &method, &train_config, &checkpoints, &mut source, &mut validate, &mut listen, should_stop);
+        progress.borrow().finish();
+        if outcome? == Outcome::Interrupted {
+            let resume = format!("cargo xtask train --resume {}", self.folder.path().display());
+            return Err(Interrupted { step: state.steps(), resume }.into());
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        self.keep_weights(&state)?;
+        let validation = self.folder.events().into_iter().rev().find(|event| event["kind"] == "validation");
+        Ok(Trained { seconds, views_per_second: views as f64 / seconds, timing: times.shares(), validation })
+    }
+
+    fn validate(&self, weights: &BTreeMap<String, Tensor>) -> Result<Option<ClassificationResult>> {
+        if self.experiment.validation.is_empty() {
+            return Ok(None);
+        }
+        self.predictor.set_weights(weights)?;
+        let samples = with_labels(&self.experiment.dataset, &self.experiment.validation)?;
+        self.predictor.evaluate(&self.experiment.dataset, &samples, self.options.workers).map(Some)
+    }
+
+    /// Whether no earlier validation of the run was as good. The events hold them all, so that a
+    /// resumed run decides as an uninterrupted one.
+    fn is_best(&self, result: &ClassificationResult) -> bool {
+        let earlier = self.folder.events().into_iter().filter(|event| event["kind"] == "validation");
+        let best = earlier.filter_map(|event| event["balanced_accuracy"].as_f64()).fold(-1.0, f64::max);
+        result.balanced_accuracy > best
+    }
+
+    fn keep_weights(&self, state: &TrainState) -> Result<()> {
+        if self.config.evaluation.select == Select::Best && self.folder.best_weights().is_file() {
+            let bytes = std::fs::read(self.folder.best_weights())?;
+            return Ok(write_atomic(&self.folder.weights(), &bytes)?);
+        }
+        write_weights(&self.folder.weights(), &self.predictor.card, &state.weights())
+    }
+
+    /// Opens the test images, writes `metrics.json` and the report.
+    pub fn finish(&self, trained: &Trained) -> Result<Finished> {
+        let Self { experiment, folder, .. } = self;
+        let steps = self.config.training.steps;
+        let predictor = Predictor::open(&folder.weights())?;
+        let opened = || folder.append_events()?.append("test-opened", steps, &json!({ "by": "train" }));
+        let samples = with_labels(&experiment.dataset, experiment.test.open(opened)?)?;
+        let workers = self.options.workers;
+        let test = predictor.evaluate(&experiment.dataset, &samples, workers)?;
+        let size = self.config.data.image_size;
+        let color = color_knn(&experiment.dataset, &experiment.labeled, &samples, size, workers)?;
+        folder.append_events()?.append("test", steps, &test)?;
+        let metrics = self.metrics(trained, &test, &color)?;
+        folder.write_metrics(&metrics)?;
+        s5cl_report::write_report(folder.path())?;
+        Ok(Finished { metrics, test, color })
+    }
+
+    fn metrics(&self, trained: &Trained, test: &ClassificationResult, color: &ClassificationResult) -> Result<Value> {
+        let Self { config, experiment, .. } = self;
+        let last = self.folder.events().into_iter().rev().find(|event| event["kind"] == "train");
+        let final_loss = last.ok_or_else(|| anyhow!("the run has no step"))?["total"].clone();
+        let n_classes = experiment.dataset.n_classes();
+        Ok(json!({
+            "schema": 1,
+            "version": config.version,
+            "method": config.method,
+            "preset": config.preset,
+            "seed": config.seed,
+            "device": "cpu",
+            "steps": config.training.steps,
+            "dataset": {
+                "name": experiment.dataset.name,
+                "n_classes": n_classes,
+                "n_labeled": experiment.labeled.len(),
+                "n_unlabeled": experiment.unlabeled.len(),
+                "n_validation": experiment.validation.len(),
+                "n_test": experiment.test.len(),
+            },
+            "test": test,
+            "validation": trained.validation,
+            "train": {
+                "seconds": round(trained.seconds, 2),
+                "images_per_second": round(trained.views_per_second, 1),
+                "peak_memory_mib": peak_memory_mib(),
+                "final_loss": final_loss,
+            },
+            "baselines": { "chance": chance(n_classes), "color_knn": color.balanced_accuracy },
+            "timing": trained.timing,
+            "warnings": self.warnings(color, test),
+            "run": self.folder.path().display().to_string(),
+        }))
+    }
+
+    fn warnings(&self, color: &ClassificationResult, test: &ClassificationResult) -> Vec<String> {
+        let mut warnings = self.notes.clone();
+        if color.balanced_accuracy >= test.balanced_accuracy {
+            warnings.push("color alone does as well on the same labels: the result says little about shape".to_owned());
+        }
+        warnings
+    }
+
+    /// What a checkpoint must agree with.
+    fn identity(&self) -> BTreeMap<String, String> {
+        let config = &self.config;
+        BTreeMap::from([
+            ("encoder".to_owned(), config.encoder.name.clone()),
+            ("embedder.dim".to_owned(), config.embedder.dim.to_string()),
+            ("classes".to_owned(), self.experiment.dataset.n_classes().to_string()),
+            ("optimizer".to_owned(), config.optimizer.name.clone()),
+            ("seed".to_owned(), config.seed.to_string()),
+        ])
+    }
+}
+
+fn card(config: &RunConfig, experiment: &Experiment) -> Card {
+    Card {
+        version: config.version.clone(),
+        preset: config.preset.clone(),
+        method: config.method.clone(),
+        encoder: config.encoder.name.clone(),
+        embedding_dim: config.embedder.dim,
+        class_names: experiment.dataset.class_names.clone(),
+        image_size: config.data.image_size,
+        mean: experiment.normalization.mean,
+        std: experiment.normalization.std,
+    }
+}
+
+/// Finds a run's folder from what a user types.
+pub fn open_folder(path: &Path) -> Result<RunFolder> {
+    if !path.exists() {
+        return Err(BadInput::new(format!("the run folder {} does not exist", path.display())).into());
+    }
+    RunFolder::open(path).with_context(|| "cannot open the run")
+}
+
+fn round(value: f64, digits: i32) -> f64 {
+    let scale = 10_f64.powi(digits);
+    (value * scale).round() / scale
+}
