@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use s5cl_augment::Pipeline;
-use s5cl_data::{ClassBalancedSampler, DataError, Dataset, Draw, Loader, LoaderError, PoolSampler, ReferenceSampler};
+use s5cl_data::{
+    ClassBalancedSampler, DataError, Dataset, Draw, Loader, LoaderError, PoolSampler,
+    ReferenceSampler,
+};
 use s5cl_random::stream;
 use s5cl_trainer::{Batch, BatchSource, MethodKind, SourceError, Views};
 use tracing::info_span;
@@ -14,7 +17,7 @@ use crate::experiment::Experiment;
 use crate::failure::BadInput;
 
 /// Makes the batch of any step.
-pub struct BatchMaker {
+pub(crate) struct BatchMaker {
     dataset: Arc<Dataset>,
     labels: Vec<Option<u32>>,
     labeled: LabeledSampler,
@@ -49,19 +52,28 @@ enum Role {
 
 impl BatchMaker {
     /// Prepares samplers and views; notes tell what differs from the settings.
-    pub fn new(config: &RunConfig, experiment: &Experiment, notes: &mut Vec<String>) -> Result<Self> {
+    pub(crate) fn new(
+        config: &RunConfig,
+        experiment: &Experiment,
+        notes: &mut Vec<String>,
+    ) -> Result<Self> {
         let kind: MethodKind = config.method.parse()?;
         let (data, seed) = (&config.data, config.seed);
         let n_unlabeled = experiment.unlabeled.len();
         let pool: Vec<usize> = if n_unlabeled > 0 {
             experiment.unlabeled.clone()
         } else {
-            notes.push("every training image has its label: they are the unlabeled pool too".to_owned());
+            notes.push(
+                "every training image has its label: they are the unlabeled pool too".to_owned(),
+            );
             experiment.labeled.iter().map(|(sample_idx, _)| *sample_idx).collect()
         };
         let pool = PoolSampler::new(&pool, data.batch_unlabeled, seed)?;
         if pool.shrunk() {
-            notes.push(format!("the unlabeled pool has {} images: the batch is that small", pool.batch_len()));
+            notes.push(format!(
+                "the unlabeled pool has {} images: the batch is that small",
+                pool.batch_len()
+            ));
         }
         let unlabeled = kind.uses_unlabeled().then_some(pool);
         // A method without unlabeled images gets labeled ones in their place.
@@ -84,7 +96,10 @@ impl BatchMaker {
             )?),
         };
         if batch_labeled < 4 {
-            return Err(BadInput::new(format!("data.batch_labeled must be at least 4, got {batch_labeled}")).into());
+            return Err(BadInput::new(format!(
+                "data.batch_labeled must be at least 4, got {batch_labeled}"
+            ))
+            .into());
         }
         // Labels are taken from the labeled part alone: the rest is hidden from the training.
         let mut labels = vec![None; experiment.dataset.samples.len()];
@@ -104,11 +119,12 @@ impl BatchMaker {
     }
 
     /// The batch of a step: a pure function of seed and step.
-    pub fn batch(&self, step: u64) -> Result<Batch, DataError> {
+    pub(crate) fn batch(&self, step: u64) -> Result<Batch, DataError> {
         let _span = info_span!("views").entered();
         let labeled = self.labeled.batch(step);
         let labels = labeled.iter().filter_map(|draw| self.labels[draw.sample_idx]).collect();
-        let unlabeled = self.unlabeled.as_ref().map(|pool| self.views(&pool.batch(step), Role::Pool));
+        let unlabeled =
+            self.unlabeled.as_ref().map(|pool| self.views(&pool.batch(step), Role::Pool));
         Ok(Batch {
             labeled: self.views(&labeled, Role::Labeled)?,
             labels,
@@ -132,11 +148,16 @@ impl BatchMaker {
 }
 
 /// Batches made ahead of time on other threads.
-pub struct PrefetchedBatches(Loader<Batch, DataError>);
+pub(crate) struct PrefetchedBatches(Loader<Batch, DataError>);
 
 impl PrefetchedBatches {
     /// The batches of `first..end`.
-    pub fn new(maker: Arc<BatchMaker>, steps: std::ops::Range<u64>, workers: usize, prefetch: usize) -> Self {
+    pub(crate) fn new(
+        maker: Arc<BatchMaker>,
+        steps: std::ops::Range<u64>,
+        workers: usize,
+        prefetch: usize,
+    ) -> Self {
         Self(Loader::new(steps, workers, prefetch, move |step| maker.batch(step)))
     }
 }
@@ -152,7 +173,7 @@ impl BatchSource for PrefetchedBatches {
 }
 
 /// The error of the step without the step, which whoever asked for it knows.
-pub fn unwrap_loader_error(error: LoaderError<DataError>) -> anyhow::Error {
+pub(crate) fn unwrap_loader_error(error: LoaderError<DataError>) -> anyhow::Error {
     match error {
         LoaderError::Failed { error, .. } => error.into(),
         other => anyhow::anyhow!("{other}"),

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use s5cl_backbone::Normalization;
-use s5cl_data::{CommonSize, DataError, Dataset, LabelBudget, Loader, Partition, Spec, SplitManifest, TileBatch, open, partition};
+use s5cl_data::{
+    CommonSize, DataError, Dataset, LabelBudget, Loader, Partition, Spec, SplitManifest, TileBatch,
+    open, partition,
+};
 
 use crate::config::RunConfig;
 use crate::failure::BadInput;
@@ -16,37 +19,37 @@ const LARGEST_DEFAULT_SIZE: u32 = 96;
 const NORMALIZATION_IMAGES: usize = 1000;
 
 /// The data of a run, ready to use.
-pub struct Experiment {
+pub(crate) struct Experiment {
     /// All images, at the size of the run.
-    pub dataset: Arc<Dataset>,
+    pub(crate) dataset: Arc<Dataset>,
     /// Training images with their labels.
-    pub labeled: Vec<(usize, u32)>,
+    pub(crate) labeled: Vec<(usize, u32)>,
     /// Training images whose labels are hidden or unknown.
-    pub unlabeled: Vec<usize>,
+    pub(crate) unlabeled: Vec<usize>,
     /// Labeled images to watch the training by.
-    pub validation: Vec<usize>,
+    pub(crate) validation: Vec<usize>,
     /// Labeled images to judge the result by.
-    pub test: SealedTest,
+    pub(crate) test: SealedTest,
     /// Who is in which part, by id.
-    pub manifest: SplitManifest,
+    pub(crate) manifest: SplitManifest,
     /// How pixels become numbers.
-    pub normalization: Normalization,
+    pub(crate) normalization: Normalization,
     /// What the user should know.
-    pub notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 /// The test images. They are handed out once the weights are final, and each opening leaves a
 /// line in the run folder.
-pub struct SealedTest(Vec<usize>);
+pub(crate) struct SealedTest(Vec<usize>);
 
 impl SealedTest {
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
     /// Hands the test images out, once `log` has written down that it happened.
-    pub fn open(&self, log: impl FnOnce() -> Result<()>) -> Result<&[usize]> {
+    pub(crate) fn open(&self, log: impl FnOnce() -> Result<()>) -> Result<&[usize]> {
         log()?;
         Ok(&self.0)
     }
@@ -56,14 +59,22 @@ impl Experiment {
     /// Opens the dataset, reads every image once, and divides them by the settings, or as the
     /// manifest of an earlier run has it. Settings that depend on the images (their size, mean
     /// and standard deviation) are filled in.
-    pub fn open(config: &mut RunConfig, manifest: Option<SplitManifest>, workers: usize) -> Result<Self> {
+    pub(crate) fn open(
+        config: &mut RunConfig,
+        manifest: Option<SplitManifest>,
+        workers: usize,
+    ) -> Result<Self> {
         let mut notes = Vec::new();
         let spec: Spec = config.data.spec.parse()?;
         let dataset = open(&spec)?;
         let dataset = sized(dataset, config, &mut notes)?.cached(config.data.cache_mib << 20);
         let dataset = readable(dataset, config.data.skip_bad_images, workers, &mut notes)?;
         if dataset.n_classes() < 2 {
-            let message = format!("{} has one class ({}): there is nothing to tell apart", spec, dataset.class_names.join(", "));
+            let message = format!(
+                "{} has one class ({}): there is nothing to tell apart",
+                spec,
+                dataset.class_names.join(", ")
+            );
             return Err(BadInput::new(message).into());
         }
         let (parts, manifest) = match manifest {
@@ -78,20 +89,25 @@ impl Experiment {
         let normalization = normalization(config, &dataset, &parts, workers)?;
         let Partition { labeled, unlabeled, validation, test } = parts;
         let labeled = with_labels(&dataset, &labeled)?;
-        Ok(Self { dataset, labeled, unlabeled, validation, test: SealedTest(test), manifest, normalization, notes })
-    }
-
-    /// Side of the images in pixels.
-    pub fn image_size(config: &RunConfig) -> u32 {
-        config.data.image_size
+        Ok(Self {
+            dataset,
+            labeled,
+            unlabeled,
+            validation,
+            test: SealedTest(test),
+            manifest,
+            normalization,
+            notes,
+        })
     }
 }
 
 /// Pairs of sample and class; all samples must have a label.
-pub fn with_labels(dataset: &Dataset, samples: &[usize]) -> Result<Vec<(usize, u32)>> {
+pub(crate) fn with_labels(dataset: &Dataset, samples: &[usize]) -> Result<Vec<(usize, u32)>> {
     let paired = samples.iter().map(|&sample_idx| {
         let sample = &dataset.samples[sample_idx];
-        let class_idx = sample.class_idx.ok_or_else(|| BadInput::new(format!("{} has no label", sample.id)))?;
+        let class_idx =
+            sample.class_idx.ok_or_else(|| BadInput::new(format!("{} has no label", sample.id)))?;
         Ok((sample_idx, class_idx))
     });
     paired.collect()
@@ -109,7 +125,9 @@ fn sized(dataset: Dataset, config: &mut RunConfig, notes: &mut Vec<String>) -> R
     let found = match dataset.common_size() {
         Ok(found) => found,
         // A damaged image is the business of the reading pass, which names it or leaves it out.
-        Err(DataError::Decode { .. }) => CommonSize::Same(LARGEST_DEFAULT_SIZE, LARGEST_DEFAULT_SIZE),
+        Err(DataError::Undecodable { .. } | DataError::Unreadable { .. }) => {
+            CommonSize::Same(LARGEST_DEFAULT_SIZE, LARGEST_DEFAULT_SIZE)
+        }
         Err(error) => return Err(error.into()),
     };
     let size = &mut config.data.image_size;
@@ -125,14 +143,18 @@ fn sized(dataset: Dataset, config: &mut RunConfig, notes: &mut Vec<String>) -> R
             "images of different size ({} x {} to {} x {} px) are scaled to {size} px",
             smallest.0, smallest.1, largest.0, largest.1
         )),
-        _ => {}
     }
     Ok(dataset.resized(*size))
 }
 
 /// Reads every image once: a damaged one is told now rather than after an hour, and what fits
 /// stays decoded.
-fn readable(dataset: Dataset, skip_bad: bool, workers: usize, notes: &mut Vec<String>) -> Result<Dataset> {
+fn readable(
+    dataset: Dataset,
+    skip_bad: bool,
+    workers: usize,
+    notes: &mut Vec<String>,
+) -> Result<Dataset> {
     let n = dataset.samples.len();
     let shared = Arc::new(dataset);
     let reader = shared.clone();
@@ -150,17 +172,26 @@ fn readable(dataset: Dataset, skip_bad: bool, workers: usize, notes: &mut Vec<St
         }
     }
     if let Some((_, reason)) = bad.first() {
-        notes.push(format!("{} of {n} images cannot be read and are left out; the first: {reason}", bad.len()));
+        notes.push(format!(
+            "{} of {n} images cannot be read and are left out; the first: {reason}",
+            bad.len()
+        ));
     }
     let bad: Vec<usize> = bad.into_iter().map(|(sample_idx, _)| sample_idx).collect();
     Ok(if bad.is_empty() { Arc::unwrap_or_clone(shared) } else { shared.without(&bad)? })
 }
 
 /// The settings' mean and standard deviation, or those of the training images; no label is used.
-fn normalization(config: &mut RunConfig, dataset: &Arc<Dataset>, parts: &Partition, workers: usize) -> Result<Normalization> {
+fn normalization(
+    config: &mut RunConfig,
+    dataset: &Arc<Dataset>,
+    parts: &Partition,
+    workers: usize,
+) -> Result<Normalization> {
     let data = &mut config.data;
     if data.mean.is_empty() || data.std.is_empty() {
-        let mut training: Vec<usize> = parts.labeled.iter().chain(&parts.unlabeled).copied().collect();
+        let mut training: Vec<usize> =
+            parts.labeled.iter().chain(&parts.unlabeled).copied().collect();
         training.sort_unstable();
         let every = training.len().div_ceil(NORMALIZATION_IMAGES).max(1);
         let chosen: Vec<usize> = training.into_iter().step_by(every).collect();
@@ -190,9 +221,15 @@ fn channel_statistics(pixels: &[u8]) -> ([f32; 3], [f32; 3]) {
 }
 
 /// Reads tiles into one batch.
-pub fn read_tiles(dataset: &Arc<Dataset>, samples: &[usize], size: u32, workers: usize) -> Result<TileBatch> {
+pub(crate) fn read_tiles(
+    dataset: &Arc<Dataset>,
+    samples: &[usize],
+    size: u32,
+    workers: usize,
+) -> Result<TileBatch> {
     let (reader, wanted) = (dataset.clone(), samples.to_vec());
-    let tiles = Loader::new(0..samples.len() as u64, workers, 64, move |i| reader.tile(wanted[i as usize]));
+    let tiles =
+        Loader::new(0..samples.len() as u64, workers, 64, move |i| reader.tile(wanted[i as usize]));
     let mut batch = TileBatch::with_capacity(samples.len(), size, size);
     for tile in tiles {
         batch.push(&tile.map_err(crate::batches::unwrap_loader_error)?)?;

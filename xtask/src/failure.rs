@@ -10,11 +10,11 @@ use s5cl_trainer::TrainError;
 
 /// What the user gave is wrong: one line saying what, where, and what to do.
 #[derive(Debug)]
-pub struct BadInput(String);
+pub(crate) struct BadInput(String);
 
 impl BadInput {
     /// With the line to show.
-    pub fn new(message: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
         Self(message.into())
     }
 }
@@ -29,11 +29,11 @@ impl std::error::Error for BadInput {}
 
 /// Stopped by a signal after everything was saved.
 #[derive(Debug)]
-pub struct Interrupted {
+pub(crate) struct Interrupted {
     /// Steps that are saved.
-    pub step: u64,
+    pub(crate) step: u64,
     /// How to go on.
-    pub resume: String,
+    pub(crate) resume: String,
 }
 
 impl fmt::Display for Interrupted {
@@ -45,7 +45,7 @@ impl fmt::Display for Interrupted {
 impl std::error::Error for Interrupted {}
 
 /// 2 for wrong input, 130 for an interruption, 1 for everything else.
-pub fn exit_code(error: &anyhow::Error) -> u8 {
+pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
         if cause.is::<Interrupted>() {
             return 130;
@@ -64,7 +64,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 }
 
 /// The whole chain of causes as one line.
-pub fn one_line(error: &anyhow::Error) -> String {
+pub(crate) fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain().map(ToString::to_string) {
         // An error whose message already quotes its cause needs no second copy of it.

@@ -6,9 +6,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
-use s5cl_backbone::{Mode, Model, ModelConfig, Normalization, Parameters, load_weights, read_metadata, save_weights};
+use s5cl_backbone::{
+    Mode, Model, ModelConfig, Normalization, Parameters, load_weights, read_metadata, save_weights,
+};
 use s5cl_data::{Dataset, Loader, TileBatch};
-use s5cl_eval::{ClassificationResult, Confusion, Features, Standardizer, color_features, knn_predict, log_loss};
+use s5cl_eval::{
+    ClassificationResult, Confusion, Features, Standardizer, color_features, knn_predict, log_loss,
+};
 use s5cl_trainer::write_atomic;
 use serde::{Deserialize, Serialize};
 
@@ -25,47 +29,47 @@ const CARD: &str = "s5cl";
 
 /// What must be known of a model to use it: kept in the header of its weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Card {
+pub(crate) struct Card {
     /// Version of the code that wrote it.
-    pub version: String,
+    pub(crate) version: String,
     /// The preset it was trained with.
-    pub preset: String,
+    pub(crate) preset: String,
     /// The method it was trained with.
-    pub method: String,
+    pub(crate) method: String,
     /// Name of the encoder.
-    pub encoder: String,
+    pub(crate) encoder: String,
     /// Length of the embedding.
-    pub embedding_dim: usize,
+    pub(crate) embedding_dim: usize,
     /// The classes by index.
-    pub class_names: Vec<String>,
+    pub(crate) class_names: Vec<String>,
     /// Side of the images in pixels.
-    pub image_size: u32,
+    pub(crate) image_size: u32,
     /// Mean of each channel, 0 to 1.
-    pub mean: [f32; 3],
+    pub(crate) mean: [f32; 3],
     /// Standard deviation of each channel, 0 to 1.
-    pub std: [f32; 3],
+    pub(crate) std: [f32; 3],
 }
 
 /// A model that only evaluates.
-pub struct Predictor {
+pub(crate) struct Predictor {
     /// What it is.
-    pub card: Card,
+    pub(crate) card: Card,
     model: Model,
     parameters: Parameters,
 }
 
 /// What a model says about images, in their order.
 #[derive(Clone, Debug, Default)]
-pub struct Predictions {
+pub(crate) struct Predictions {
     /// f32 `[n, n_classes]`, each row sums to 1.
-    pub probabilities: Vec<f32>,
+    pub(crate) probabilities: Vec<f32>,
     /// f32 `[n, embedding_dim]`, not normalized.
-    pub embeddings: Vec<f32>,
+    pub(crate) embeddings: Vec<f32>,
 }
 
 impl Predictor {
     /// A model with the seed's initial weights, for [`Predictor::set_weights`].
-    pub fn new(card: Card) -> Result<Self> {
+    pub(crate) fn new(card: Card) -> Result<Self> {
         let parameters = Parameters::new(0);
         let config = ModelConfig {
             encoder: card.encoder.clone(),
@@ -77,13 +81,18 @@ impl Predictor {
     }
 
     /// The model of a file that a run wrote.
-    pub fn open(weights: &Path) -> Result<Self> {
+    pub(crate) fn open(weights: &Path) -> Result<Self> {
         if !weights.is_file() {
-            let message = format!("{} does not exist: the run has not finished (train --resume finishes it)", weights.display());
+            let message = format!(
+                "{} does not exist: the run has not finished (train --resume finishes it)",
+                weights.display()
+            );
             return Err(BadInput::new(message).into());
         }
         let metadata = read_metadata(weights)?;
-        let foreign = |reason: &str| BadInput::new(format!("{} was not written by a run: {reason}", weights.display()));
+        let foreign = |reason: &str| {
+            BadInput::new(format!("{} was not written by a run: {reason}", weights.display()))
+        };
         let card = metadata.get(CARD).ok_or_else(|| foreign("its header has no model card"))?;
         let card: Card = serde_json::from_str(card).map_err(|e| foreign(&e.to_string()))?;
         let predictor = Self::new(card)?;
@@ -95,16 +104,22 @@ impl Predictor {
     }
 
     /// Takes over weights by name.
-    pub fn set_weights(&self, weights: &BTreeMap<String, Tensor>) -> Result<()> {
+    pub(crate) fn set_weights(&self, weights: &BTreeMap<String, Tensor>) -> Result<()> {
         for (name, variable) in self.parameters.all() {
-            let weight = weights.get(&name).with_context(|| format!("there is no weight {name}"))?;
+            let weight =
+                weights.get(&name).with_context(|| format!("there is no weight {name}"))?;
             variable.set(weight)?;
         }
         Ok(())
     }
 
     /// Runs the model on samples of a dataset, whose tiles have the model's size.
-    pub fn predict(&self, dataset: &Arc<Dataset>, samples: &[usize], workers: usize) -> Result<Predictions> {
+    pub(crate) fn predict(
+        &self,
+        dataset: &Arc<Dataset>,
+        samples: &[usize],
+        workers: usize,
+    ) -> Result<Predictions> {
         let (size, reader) = (self.card.image_size, dataset.clone());
         let chunks: Vec<Vec<usize>> = samples.chunks(CHUNK).map(<[usize]>::to_vec).collect();
         let n_chunks = chunks.len() as u64;
@@ -135,12 +150,18 @@ impl Predictor {
     }
 
     /// Runs the model on labeled samples and compares.
-    pub fn evaluate(&self, dataset: &Arc<Dataset>, samples: &[(usize, u32)], workers: usize) -> Result<ClassificationResult> {
+    pub(crate) fn evaluate(
+        &self,
+        dataset: &Arc<Dataset>,
+        samples: &[(usize, u32)],
+        workers: usize,
+    ) -> Result<ClassificationResult> {
         let indices: Vec<usize> = samples.iter().map(|(sample_idx, _)| *sample_idx).collect();
         let labels: Vec<u32> = samples.iter().map(|(_, class_idx)| *class_idx).collect();
         let predictions = self.predict(dataset, &indices, workers)?;
         let n_classes = self.card.class_names.len();
-        let predicted: Vec<u32> = predictions.probabilities.chunks(n_classes).map(|row| argmax(row) as u32).collect();
+        let predicted: Vec<u32> =
+            predictions.probabilities.chunks(n_classes).map(|row| argmax(row) as u32).collect();
         let loss = log_loss(&predictions.probabilities, n_classes, &labels)?;
         let confusion = Confusion::new(n_classes, &labels, &predicted)?;
         Ok(confusion.result(&self.card.class_names, Some(loss))?)
@@ -148,13 +169,17 @@ impl Predictor {
 }
 
 /// Writes weights with their card.
-pub fn write_weights(path: &Path, card: &Card, weights: &BTreeMap<String, Tensor>) -> Result<()> {
+pub(crate) fn write_weights(
+    path: &Path,
+    card: &Card,
+    weights: &BTreeMap<String, Tensor>,
+) -> Result<()> {
     let metadata = BTreeMap::from([(CARD.to_owned(), serde_json::to_string(card)?)]);
     Ok(write_atomic(path, &save_weights(weights, &metadata)?)?)
 }
 
 /// The first of the largest values.
-pub fn argmax(row: &[f32]) -> usize {
+pub(crate) fn argmax(row: &[f32]) -> usize {
     let mut best = 0;
     for (idx, value) in row.iter().enumerate() {
         if *value > row[best] {
@@ -166,7 +191,7 @@ pub fn argmax(row: &[f32]) -> usize {
 
 /// What color alone gives: nearest neighbors on mean and spread of red, green and blue,
 /// standardized, fitted on the labeled images.
-pub fn color_knn(
+pub(crate) fn color_knn(
     dataset: &Arc<Dataset>,
     labeled: &[(usize, u32)],
     samples: &[(usize, u32)],
@@ -178,7 +203,9 @@ pub fn color_knn(
         let tiles = read_tiles(dataset, &indices, size, workers)?;
         Ok(color_features(&tiles.pixels, tiles.n(), size as usize, size as usize)?)
     };
-    let labels = |samples: &[(usize, u32)]| -> Vec<u32> { samples.iter().map(|(_, class_idx)| *class_idx).collect() };
+    let labels = |samples: &[(usize, u32)]| -> Vec<u32> {
+        samples.iter().map(|(_, class_idx)| *class_idx).collect()
+    };
     let train = features(labeled)?;
     let standardizer = Standardizer::fit(&train)?;
     let train = standardizer.transform(&train)?;

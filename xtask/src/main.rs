@@ -1,5 +1,4 @@
 //! The commands of S5CL: wires the crates together, one file per command.
-#![expect(clippy::missing_errors_doc, reason = "a program, not a library: every error ends on the screen")]
 
 mod commands;
 

@@ -12,7 +12,7 @@ const LINES_PER_RUN: u64 = 10;
 const SPEED_DECAY: f64 = 0.9;
 
 /// A bar on a terminal, a line now and then elsewhere, nothing when asked to be quiet.
-pub struct Progress {
+pub(crate) struct Progress {
     bar: ProgressBar,
     steps: u64,
     lines: bool,
@@ -22,26 +22,37 @@ pub struct Progress {
 
 impl Progress {
     /// Starts at `first` of `steps`.
-    pub fn new(first: u64, steps: u64, quiet: bool) -> Self {
+    pub(crate) fn new(first: u64, steps: u64, quiet: bool) -> Self {
         let on_terminal = std::io::stderr().is_terminal();
-        let bar = if quiet || !on_terminal { ProgressBar::hidden() } else { ProgressBar::new(steps) };
+        let bar =
+            if quiet || !on_terminal { ProgressBar::hidden() } else { ProgressBar::new(steps) };
         let style = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}, {eta} left");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_position(first);
         bar.reset_eta();
-        Self { bar, steps, lines: !quiet && !on_terminal, last: Instant::now(), seconds_per_view: None }
+        Self {
+            bar,
+            steps,
+            lines: !quiet && !on_terminal,
+            last: Instant::now(),
+            seconds_per_view: None,
+        }
     }
 
     /// Shows a step and gives its speed in images a second.
-    pub fn step(&mut self, record: &StepRecord) -> f64 {
+    pub(crate) fn step(&mut self, record: &StepRecord) -> f64 {
         let seconds = self.last.elapsed().as_secs_f64();
         self.last = Instant::now();
         let now = seconds / record.n_views.max(1) as f64;
-        let smooth = self.seconds_per_view.map_or(now, |past| SPEED_DECAY * past + (1.0 - SPEED_DECAY) * now);
+        let smooth = self
+            .seconds_per_view
+            .map_or(now, |past| SPEED_DECAY * past + (1.0 - SPEED_DECAY) * now);
         self.seconds_per_view = Some(smooth);
         let done = record.step + 1;
         let message = format!("{}, {:.0} images/s", losses(record), 1.0 / smooth);
-        if self.lines && (done == self.steps || done.is_multiple_of(self.steps.div_ceil(LINES_PER_RUN))) {
+        if self.lines
+            && (done == self.steps || done.is_multiple_of(self.steps.div_ceil(LINES_PER_RUN)))
+        {
             eprintln!("step {done}/{}: {message}", self.steps);
         }
         self.bar.set_position(done);
@@ -50,7 +61,7 @@ impl Progress {
     }
 
     /// Shows a line above the bar.
-    pub fn note(&self, line: &str) {
+    pub(crate) fn note(&self, line: &str) {
         if self.lines {
             eprintln!("{line}");
         } else {
@@ -59,7 +70,7 @@ impl Progress {
     }
 
     /// Takes the bar away.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
     }
 }
@@ -70,7 +81,9 @@ fn losses(record: &StepRecord) -> String {
         (if record.pseudo_share > 0.0 { "pseudo" } else { "instances" }, record.unsupervised),
         ("classes", record.classification),
     ];
-    let shown: Vec<String> =
-        terms.iter().filter_map(|(name, value)| value.map(|value| format!("{name} {value:.2}"))).collect();
+    let shown: Vec<String> = terms
+        .iter()
+        .filter_map(|(name, value)| value.map(|value| format!("{name} {value:.2}")))
+        .collect();
     format!("loss {:.2} ({})", record.total, shown.join(", "))
 }

@@ -23,14 +23,14 @@ const CHECKPOINTS: &str = "checkpoints";
 
 /// A run folder that exists.
 #[derive(Clone, Debug)]
-pub struct RunFolder {
+pub(crate) struct RunFolder {
     path: PathBuf,
 }
 
 impl RunFolder {
     /// Makes a new one with config and split in it: all at once, so that a run killed at any
     /// moment has either no folder or one that can be resumed.
-    pub fn create(path: &Path, config: &RunConfig, split: &SplitManifest) -> Result<Self> {
+    pub(crate) fn create(path: &Path, config: &RunConfig, split: &SplitManifest) -> Result<Self> {
         refuse_existing(path)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let beside = path.with_file_name(format!(".{name}.part"));
@@ -44,15 +44,17 @@ impl RunFolder {
             fs::rename(&beside, path)?;
             Ok(())
         };
-        make().with_context(|| format!("cannot create the run folder {}", path.display())).inspect_err(|_| {
-            // The first error is the one to tell.
-            let _ = fs::remove_dir_all(&beside);
-        })?;
+        make()
+            .with_context(|| format!("cannot create the run folder {}", path.display()))
+            .inspect_err(|_| {
+                // The first error is the one to tell.
+                let _ = fs::remove_dir_all(&beside);
+            })?;
         Ok(Self { path: path.to_owned() })
     }
 
     /// One that an earlier run made.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         if !path.join(CONFIG).is_file() {
             let message = format!("{} is not a run folder: it has no {CONFIG}", path.display());
             return Err(BadInput::new(message).into());
@@ -61,17 +63,17 @@ impl RunFolder {
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The settings of the run.
-    pub fn config(&self) -> Result<RunConfig> {
+    pub(crate) fn config(&self) -> Result<RunConfig> {
         resolve(&Overrides { config: Some(self.path.join(CONFIG)), ..Overrides::default() })
     }
 
     /// Which images were used for what.
-    pub fn split(&self) -> Result<SplitManifest> {
+    pub(crate) fn split(&self) -> Result<SplitManifest> {
         let path = self.path.join(SPLIT);
         let text = fs::read_to_string(&path)
             .map_err(|e| BadInput::new(format!("cannot read {}: {e}", path.display())))?;
@@ -80,38 +82,38 @@ impl RunFolder {
     }
 
     /// The folder of the checkpoints.
-    pub fn checkpoints(&self) -> PathBuf {
+    pub(crate) fn checkpoints(&self) -> PathBuf {
         self.path.join(CHECKPOINTS)
     }
 
     /// The final weights.
-    pub fn weights(&self) -> PathBuf {
+    pub(crate) fn weights(&self) -> PathBuf {
         self.path.join(WEIGHTS)
     }
 
     /// The weights with the best validation so far, where a run selects them.
-    pub fn best_weights(&self) -> PathBuf {
+    pub(crate) fn best_weights(&self) -> PathBuf {
         self.checkpoints().join("best.safetensors")
     }
 
     /// Writes the final figures.
-    pub fn write_metrics(&self, metrics: &Value) -> Result<()> {
+    pub(crate) fn write_metrics(&self, metrics: &Value) -> Result<()> {
         Ok(write_atomic(&self.path.join(METRICS), &serde_json::to_vec_pretty(metrics)?)?)
     }
 
     /// The final figures, if the run is finished.
-    pub fn metrics(&self) -> Option<Value> {
+    pub(crate) fn metrics(&self) -> Option<Value> {
         serde_json::from_slice(&fs::read(self.path.join(METRICS)).ok()?).ok()
     }
 
     /// The events so far, without a line that was cut off.
-    pub fn events(&self) -> Vec<Value> {
+    pub(crate) fn events(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.path.join(EVENTS)).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     /// Cuts the events back to what the first `steps` steps wrote.
-    pub fn cut_events(&self, steps: u64) -> Result<()> {
+    pub(crate) fn cut_events(&self, steps: u64) -> Result<()> {
         let mut kept = String::new();
         for event in self.events() {
             let step = event["step"].as_u64().unwrap_or(u64::MAX);
@@ -126,7 +128,7 @@ impl RunFolder {
     }
 
     /// Opens the events for appending.
-    pub fn append_events(&self) -> Result<EventLog> {
+    pub(crate) fn append_events(&self) -> Result<EventLog> {
         let path = self.path.join(EVENTS);
         let file = OpenOptions::new().create(true).append(true).open(&path);
         let file = file.with_context(|| format!("cannot write {}", path.display()))?;
@@ -135,16 +137,18 @@ impl RunFolder {
 }
 
 /// Appends to `metrics.jsonl`, one object a line.
-pub struct EventLog {
+pub(crate) struct EventLog {
     file: File,
     path: PathBuf,
 }
 
 impl EventLog {
     /// Appends an object of the given kind.
-    pub fn append(&mut self, kind: &str, step: u64, fields: &impl Serialize) -> Result<()> {
+    pub(crate) fn append(&mut self, kind: &str, step: u64, fields: &impl Serialize) -> Result<()> {
         let mut line = json!({ "step": step, "kind": kind });
-        if let (Value::Object(line), Value::Object(fields)) = (&mut line, serde_json::to_value(fields)?) {
+        if let (Value::Object(line), Value::Object(fields)) =
+            (&mut line, serde_json::to_value(fields)?)
+        {
             line.extend(fields);
         }
         // One write for the whole line: a kill leaves it there or not.
@@ -154,7 +158,7 @@ impl EventLog {
 }
 
 /// The folder that a run gets without `--out`.
-pub fn default_path(config: &RunConfig, dataset: &str) -> PathBuf {
+pub(crate) fn default_path(config: &RunConfig, dataset: &str) -> PathBuf {
     let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let time: String = time.chars().filter(char::is_ascii_digit).collect();
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
@@ -163,7 +167,7 @@ pub fn default_path(config: &RunConfig, dataset: &str) -> PathBuf {
 }
 
 /// Fails when there is something at the place of a new run folder.
-pub fn refuse_existing(path: &Path) -> Result<()> {
+pub(crate) fn refuse_existing(path: &Path) -> Result<()> {
     if path.exists() {
         let message = format!(
             "the run folder {} exists: give another --out, or go on with --resume {}",

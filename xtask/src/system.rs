@@ -18,7 +18,7 @@ static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Where to compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Device {
+pub(crate) enum Device {
     /// The fastest that this program can use
     Auto,
     /// The processor
@@ -29,9 +29,10 @@ pub enum Device {
 
 impl Device {
     /// Fails for a device that this program was built without.
-    pub fn check(self) -> Result<()> {
+    pub(crate) fn check(self) -> Result<()> {
         if self == Self::Cuda {
-            let message = "--device cuda: this program is built without CUDA; use --device cpu, or auto";
+            let message =
+                "--device cuda: this program is built without CUDA; use --device cpu, or auto";
             return Err(BadInput::new(message).into());
         }
         Ok(())
@@ -40,7 +41,7 @@ impl Device {
 
 /// Whether somebody asked the program to stop, by Ctrl-C or a signal. A second Ctrl-C ends it at
 /// once.
-pub fn stop_on_signal() -> Result<impl Fn() -> bool> {
+pub(crate) fn stop_on_signal() -> Result<impl Fn() -> bool> {
     ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
@@ -52,11 +53,12 @@ pub fn stop_on_signal() -> Result<impl Fn() -> bool> {
 
 /// Starts to measure spans and, with a path, to write a log of JSON lines; `RUST_LOG` chooses
 /// what goes into it.
-pub fn start_tracing(log: Option<&Path>) -> Result<SpanTimes> {
+pub(crate) fn start_tracing(log: Option<&Path>) -> Result<SpanTimes> {
     let times = SpanTimes::default();
     let file = log
         .map(|path| {
-            File::create(path).map_err(|e| BadInput::new(format!("cannot write the log {}: {e}", path.display())))
+            File::create(path)
+                .map_err(|e| BadInput::new(format!("cannot write the log {}: {e}", path.display())))
         })
         .transpose()?;
     let json = file.map(|file| {
@@ -69,7 +71,7 @@ pub fn start_tracing(log: Option<&Path>) -> Result<SpanTimes> {
 }
 
 /// The largest memory of the process so far in MiB; 0 where the system does not tell.
-pub fn peak_memory_mib() -> u64 {
+pub(crate) fn peak_memory_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());

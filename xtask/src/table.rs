@@ -3,26 +3,31 @@
 use std::fmt::Write;
 
 /// Rows of cells under a header; the first column is text, the others are numbers.
-pub struct Table {
+pub(crate) struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// With its header.
-    pub fn new(header: &[&str]) -> Self {
+    pub(crate) fn new(header: &[&str]) -> Self {
         Self { rows: vec![header.iter().map(|cell| (*cell).to_owned()).collect()] }
     }
 
     /// Adds a row; missing cells stay empty.
-    pub fn row(&mut self, cells: Vec<String>) {
+    pub(crate) fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);
     }
 
     /// Aligned text: the first column to the left, the others to the right.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let n_columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
-            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+            self.rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
         };
         let widths: Vec<usize> = (0..n_columns).map(width).collect();
         let mut text = String::new();
@@ -42,12 +47,16 @@ impl Table {
     }
 
     /// A Markdown table.
-    pub fn markdown(&self) -> String {
+    pub(crate) fn markdown(&self) -> String {
         let mut text = String::new();
         for (idx, row) in self.rows.iter().enumerate() {
             let _ = writeln!(text, "| {} |", row.join(" | "));
             if idx == 0 {
-                let rule: Vec<&str> = row.iter().enumerate().map(|(i, _)| if i == 0 { "---" } else { "---:" }).collect();
+                let rule: Vec<&str> = row
+                    .iter()
+                    .enumerate()
+                    .map(|(i, _)| if i == 0 { "---" } else { "---:" })
+                    .collect();
                 let _ = writeln!(text, "| {} |", rule.join(" | "));
             }
         }
@@ -56,7 +65,7 @@ impl Table {
 }
 
 /// A fraction with three digits.
-pub fn fraction(value: f64) -> String {
+pub(crate) fn fraction(value: f64) -> String {
     format!("{value:.3}")
 }
 

@@ -11,30 +11,31 @@ use tracing_subscriber::registry::LookupSpan;
 
 /// The parts of a step on the training thread, in order. `views` is time on the loader's threads
 /// and so not a share of the step.
-pub const PARTS: [&str; 5] = ["data_wait", "forward", "loss", "backward", "update"];
+pub(crate) const PARTS: [&str; 5] = ["data_wait", "forward", "loss", "backward", "update"];
 
 /// Adds up the time that is spent in spans, by name. A clone is another handle to the same sums.
 #[derive(Clone, Default)]
-pub struct SpanTimes(Arc<Mutex<BTreeMap<&'static str, Duration>>>);
+pub(crate) struct SpanTimes(Arc<Mutex<BTreeMap<&'static str, Duration>>>);
 
 struct Entered(Instant);
 
 impl SpanTimes {
     /// Seconds spent in spans of a name.
-    pub fn seconds(&self, name: &str) -> f64 {
+    pub(crate) fn seconds(&self, name: &str) -> f64 {
         let times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         times.get(name).copied().unwrap_or_default().as_secs_f64()
     }
 
     /// Starts from zero.
-    pub fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// The share of each part in the time of all parts, by name.
-    pub fn shares(&self) -> BTreeMap<String, f64> {
+    pub(crate) fn shares(&self) -> BTreeMap<String, f64> {
         let total: f64 = PARTS.iter().map(|part| self.seconds(part)).sum();
-        let share = |part: &&str| ((*part).to_owned(), self.seconds(part) / total.max(f64::MIN_POSITIVE));
+        let share =
+            |part: &&str| ((*part).to_owned(), self.seconds(part) / total.max(f64::MIN_POSITIVE));
         PARTS.iter().map(share).collect()
     }
 }

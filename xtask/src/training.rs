@@ -10,7 +10,10 @@ use anyhow::{Context, Result, anyhow};
 use candle_core::{Device, Tensor};
 use s5cl_backbone::{Model, ModelConfig, Parameters, load_weights};
 use s5cl_eval::{ClassificationResult, chance};
-use s5cl_trainer::{Checkpoints, Event, Method, Optimizer, Outcome, SourceError, TrainConfig, TrainState, WeightAverage, train, write_atomic};
+use s5cl_trainer::{
+    Checkpoints, Event, Method, Optimizer, Outcome, SourceError, TrainConfig, TrainState,
+    WeightAverage, train, write_atomic,
+};
 use serde_json::{Value, json};
 
 use crate::batches::{BatchMaker, PrefetchedBatches};
@@ -24,27 +27,27 @@ use crate::system::peak_memory_mib;
 use crate::timing::SpanTimes;
 
 /// What changes how a run is computed and shown, and none of its results.
-pub struct Options<'a> {
+pub(crate) struct Options<'a> {
     /// Threads that make batches.
-    pub workers: usize,
+    pub(crate) workers: usize,
     /// Batches made ahead.
-    pub prefetch: usize,
+    pub(crate) prefetch: usize,
     /// No progress.
-    pub quiet: bool,
+    pub(crate) quiet: bool,
     /// Measures the parts of a step.
-    pub times: SpanTimes,
+    pub(crate) times: SpanTimes,
     /// Asked before every step.
-    pub should_stop: &'a dyn Fn() -> bool,
+    pub(crate) should_stop: &'a dyn Fn() -> bool,
 }
 
 /// A run that can train, or has trained.
-pub struct Run<'a> {
+pub(crate) struct Run<'a> {
     /// Resolved settings.
-    pub config: RunConfig,
+    pub(crate) config: RunConfig,
     /// Its data.
-    pub experiment: Experiment,
+    pub(crate) experiment: Experiment,
     /// Its folder.
-    pub folder: RunFolder,
+    pub(crate) folder: RunFolder,
     options: &'a Options<'a>,
     maker: Arc<BatchMaker>,
     predictor: Predictor,
@@ -52,28 +55,28 @@ pub struct Run<'a> {
 }
 
 /// What training took and gave, before any test.
-pub struct Trained {
+pub(crate) struct Trained {
     seconds: f64,
     views_per_second: f64,
     timing: BTreeMap<String, f64>,
     /// The figures of the last validation, if there are validation images.
-    pub validation: Option<Value>,
+    pub(crate) validation: Option<Value>,
 }
 
 /// The end of a run.
-pub struct Finished {
+pub(crate) struct Finished {
     /// The content of `metrics.json`.
-    pub metrics: Value,
+    pub(crate) metrics: Value,
     /// The result on test.
-    pub test: ClassificationResult,
+    pub(crate) test: ClassificationResult,
     /// What color alone gives there.
-    pub color: ClassificationResult,
+    pub(crate) color: ClassificationResult,
 }
 
 impl<'a> Run<'a> {
     /// Prepares a new run; the folder is made last, once everything that could be refused was
     /// accepted. `place` decides on it with the settings and the dataset's name.
-    pub fn create(
+    pub(crate) fn create(
         mut config: RunConfig,
         place: impl FnOnce(&RunConfig, &str) -> PathBuf,
         options: &'a Options<'a>,
@@ -92,7 +95,7 @@ impl<'a> Run<'a> {
     }
 
     /// Opens the run of a folder to go on with it, or to look at its data.
-    pub fn open(folder: RunFolder, options: &'a Options<'a>) -> Result<Self> {
+    pub(crate) fn open(folder: RunFolder, options: &'a Options<'a>) -> Result<Self> {
         let mut config = folder.config()?;
         let experiment = Experiment::open(&mut config, Some(folder.split()?), options.workers)?;
         let mut notes = experiment.notes.clone();
@@ -102,7 +105,7 @@ impl<'a> Run<'a> {
     }
 
     /// What the user should know before it starts.
-    pub fn notes(&self) -> &[String] {
+    pub(crate) fn notes(&self) -> &[String] {
         &self.notes
     }
 
@@ -126,17 +129,19 @@ impl<'a> Run<'a> {
     }
 
     /// Trains from the newest checkpoint, or from the start, and writes the final weights.
-    pub fn train(&self) -> Result<Trained> {
+    pub(crate) fn train(&self) -> Result<Trained> {
         let config = &self.config;
         let (mut state, loaded) = Self::initial_state(config, self.experiment.dataset.n_classes())?;
-        let checkpoints = Checkpoints::new(self.folder.checkpoints(), config.checkpoint.keep, self.identity());
+        let checkpoints =
+            Checkpoints::new(self.folder.checkpoints(), config.checkpoint.keep, self.identity());
         if let Some(checkpoint) = checkpoints.newest()? {
             checkpoint.restore(&mut state)?;
         }
         let first = state.steps();
         self.folder.cut_events(first)?;
 
-        let progress = RefCell::new(Progress::new(first, config.training.steps, self.options.quiet));
+        let progress =
+            RefCell::new(Progress::new(first, config.training.steps, self.options.quiet));
         let events = RefCell::new(self.folder.append_events()?);
         if let Some(report) = loaded.filter(|_| first == 0) {
             progress.borrow().note(&format!("initial weights {report}"));
@@ -148,19 +153,24 @@ impl<'a> Run<'a> {
                 let speed = progress.borrow_mut().step(&record);
                 let mut fields = serde_json::to_value(&record)?;
                 fields["images_per_second"] = json!(speed.round());
-                fields["phase"] = json!(if record.pseudo_share > 0.0 { "pseudo" } else { "instance" });
+                fields["phase"] =
+                    json!(if record.pseudo_share > 0.0 { "pseudo" } else { "instance" });
                 events.borrow_mut().append("train", record.step, &fields)?;
             }
             Ok(())
         };
-        let mut validate = |done: u64, weights: &BTreeMap<String, Tensor>| -> Result<(), SourceError> {
-            let Some(result) = self.validate(weights)? else { return Ok(()) };
-            if config.evaluation.select == Select::Best && self.is_best(&result) {
-                write_weights(&self.folder.best_weights(), &self.predictor.card, weights)?;
-            }
-            progress.borrow().note(&format!("step {done}: validation balanced accuracy {:.3}", result.balanced_accuracy));
-            Ok(events.borrow_mut().append("validation", done, &result)?)
-        };
+        let mut validate =
+            |done: u64, weights: &BTreeMap<String, Tensor>| -> Result<(), SourceError> {
+                let Some(result) = self.validate(weights)? else { return Ok(()) };
+                if config.evaluation.select == Select::Best && self.is_best(&result) {
+                    write_weights(&self.folder.best_weights(), &self.predictor.card, weights)?;
+                }
+                progress.borrow().note(&format!(
+                    "step {done}: validation balanced accuracy {:.3}",
+                    result.balanced_accuracy
+                ));
+                Ok(events.borrow_mut().append("validation", done, &result)?)
+            };
         let method = Method::new(config.method()?)?;
         let train_config = TrainConfig {
             schedule: config.schedule()?,
@@ -174,7 +184,16 @@ impl<'a> Run<'a> {
         let mut source = PrefetchedBatches::new(self.maker.clone(), steps, *workers, *prefetch);
         times.reset();
         let started = Instant::now();
-        let outcome = train(&mut state, &method, &train_config, &checkpoints, &mut source, &mut validate, &mut listen, should_stop);
+        let outcome = train(
+            &mut state,
+            &method,
+            &train_config,
+            &checkpoints,
+            &mut source,
+            &mut validate,
+            &mut listen,
+            should_stop,
+        );
         progress.borrow().finish();
         if outcome? == Outcome::Interrupted {
             let resume = format!("cargo xtask train --resume {}", self.folder.path().display());
@@ -182,8 +201,14 @@ impl<'a> Run<'a> {
         }
         let seconds = started.elapsed().as_secs_f64();
         self.keep_weights(&state)?;
-        let validation = self.folder.events().into_iter().rev().find(|event| event["kind"] == "validation");
-        Ok(Trained { seconds, views_per_second: views as f64 / seconds, timing: times.shares(), validation })
+        let validation =
+            self.folder.events().into_iter().rev().find(|event| event["kind"] == "validation");
+        Ok(Trained {
+            seconds,
+            views_per_second: views as f64 / seconds,
+            timing: times.shares(),
+            validation,
+        })
     }
 
     fn validate(&self, weights: &BTreeMap<String, Tensor>) -> Result<Option<ClassificationResult>> {
@@ -198,8 +223,10 @@ impl<'a> Run<'a> {
     /// Whether no earlier validation of the run was as good. The events hold them all, so that a
     /// resumed run decides as an uninterrupted one.
     fn is_best(&self, result: &ClassificationResult) -> bool {
-        let earlier = self.folder.events().into_iter().filter(|event| event["kind"] == "validation");
-        let best = earlier.filter_map(|event| event["balanced_accuracy"].as_f64()).fold(-1.0, f64::max);
+        let earlier =
+            self.folder.events().into_iter().filter(|event| event["kind"] == "validation");
+        let best =
+            earlier.filter_map(|event| event["balanced_accuracy"].as_f64()).fold(-1.0, f64::max);
         result.balanced_accuracy > best
     }
 
@@ -212,11 +239,12 @@ impl<'a> Run<'a> {
     }
 
     /// Opens the test images, writes `metrics.json` and the report.
-    pub fn finish(&self, trained: &Trained) -> Result<Finished> {
+    pub(crate) fn finish(&self, trained: &Trained) -> Result<Finished> {
         let Self { experiment, folder, .. } = self;
         let steps = self.config.training.steps;
         let predictor = Predictor::open(&folder.weights())?;
-        let opened = || folder.append_events()?.append("test-opened", steps, &json!({ "by": "train" }));
+        let opened =
+            || folder.append_events()?.append("test-opened", steps, &json!({ "by": "train" }));
         let samples = with_labels(&experiment.dataset, experiment.test.open(opened)?)?;
         let workers = self.options.workers;
         let test = predictor.evaluate(&experiment.dataset, &samples, workers)?;
@@ -229,7 +257,12 @@ impl<'a> Run<'a> {
         Ok(Finished { metrics, test, color })
     }
 
-    fn metrics(&self, trained: &Trained, test: &ClassificationResult, color: &ClassificationResult) -> Result<Value> {
+    fn metrics(
+        &self,
+        trained: &Trained,
+        test: &ClassificationResult,
+        color: &ClassificationResult,
+    ) -> Result<Value> {
         let Self { config, experiment, .. } = self;
         let last = self.folder.events().into_iter().rev().find(|event| event["kind"] == "train");
         let final_loss = last.ok_or_else(|| anyhow!("the run has no step"))?["total"].clone();
@@ -268,7 +301,10 @@ impl<'a> Run<'a> {
     fn warnings(&self, color: &ClassificationResult, test: &ClassificationResult) -> Vec<String> {
         let mut warnings = self.notes.clone();
         if color.balanced_accuracy >= test.balanced_accuracy {
-            warnings.push("color alone does as well on the same labels: the result says little about shape".to_owned());
+            warnings.push(
+                "color alone does as well on the same labels: the result says little about shape"
+                    .to_owned(),
+            );
         }
         warnings
     }
@@ -301,9 +337,11 @@ fn card(config: &RunConfig, experiment: &Experiment) -> Card {
 }
 
 /// Finds a run's folder from what a user types.
-pub fn open_folder(path: &Path) -> Result<RunFolder> {
+pub(crate) fn open_folder(path: &Path) -> Result<RunFolder> {
     if !path.exists() {
-        return Err(BadInput::new(format!("the run folder {} does not exist", path.display())).into());
+        return Err(
+            BadInput::new(format!("the run folder {} does not exist", path.display())).into()
+        );
     }
     RunFolder::open(path).with_context(|| "cannot open the run")
 }

@@ -75,7 +75,8 @@ const LANE_BITS: u32 = 21;
 /// (`dcb|abcd|cba`).
 ///
 /// Places are rounded to 1/64 of a pixel (OpenCV: 1/32), so a level differs from the exact
-/// bilinear one by at most 1/64 of the contrast between neighbours, and rounding.
+/// bilinear one by at most 1/128 of the contrast between neighbours along each axis, and rounding
+/// (`golden_affine_equals_an_exact_bilinear_warp`).
 #[must_use]
 pub fn warp_affine(image: &RgbImage, map: AffineMap) -> RgbImage {
     let (width, height) = image.dimensions();

@@ -113,7 +113,7 @@ pub(crate) fn for_each_block(
 
 /// Runs the operation compiled for the best instructions that this processor has.
 #[inline(always)]
-fn dispatch<R>(operation: impl FnOnce() -> R) -> R {
+pub(crate) fn dispatch<R>(operation: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     if let Some(simd) = pulp::x86::V3::try_new() {
         return pulp::Simd::vectorize(simd, operation);

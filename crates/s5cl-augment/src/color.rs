@@ -136,12 +136,19 @@ fn mean_gray(image: &RgbImage) -> f32 {
         f32::from,
         #[inline(always)]
         |block| {
+            let mut grays = [0.0_f32; BLOCK];
+            let colors = block.red.iter().zip(&block.green).zip(&block.blue);
+            for (gray, ((red, green), blue)) in grays.iter_mut().zip(colors) {
+                *gray = gray_level(*red, *green, *blue);
+            }
             let mut partial = [0.0_f32; 8];
-            for i in 0..BLOCK {
-                last = gray_level(block.red[i], block.green[i], block.blue[i]);
-                partial[i % 8] += last;
+            for eight in grays.as_chunks::<8>().0 {
+                for (partial, gray) in partial.iter_mut().zip(eight) {
+                    *partial += gray;
+                }
             }
             sum += f64::from(partial.iter().sum::<f32>());
+            last = grays[BLOCK - 1];
             n_visited += BLOCK as u64;
         },
     );

@@ -2,11 +2,10 @@
 
 use std::f32::consts::LN_2;
 
-use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
-use fast_image_resize::pixels::U8x3;
-use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 use s5cl_random::Stream;
+
+use crate::resize::resize;
 
 /// Smallest and largest aspect ratio (width / height) of a random part.
 const RATIOS: [f32; 2] = [3.0 / 4.0, 4.0 / 3.0];
@@ -74,8 +73,8 @@ fn largest_in_ratio(width: u32, height: u32) -> (u32, u32) {
 ///
 /// # Source
 ///
-/// torchvision's `resized_crop` on a Pillow image; equal within 1 grey level
-/// (`golden_crop_is_within_one_level`).
+/// torchvision's `resized_crop` on a Pillow image, equal bit for bit
+/// (`golden_crop_equals_torchvision`); within 1 level where a part shrinks along both axes.
 ///
 /// # Example
 ///
@@ -90,19 +89,19 @@ fn largest_in_ratio(width: u32, height: u32) -> (u32, u32) {
 #[must_use]
 pub fn resized_crop(image: &RgbImage, region: Region, size: (u32, u32)) -> RgbImage {
     let Region { left, top, width, height } = region;
+    let fits =
+        |start: u32, length: u32, all: u32| length > 0 && start < all && length <= all - start;
     assert!(
-        width > 0 && height > 0 && size.0 > 0 && size.1 > 0,
-        "an empty crop or size: {region:?} to {size:?}"
+        fits(left, width, image.width()) && fits(top, height, image.height()),
+        "{region:?} is empty or not inside {:?}",
+        image.dimensions()
     );
+    assert!(size.0 > 0 && size.1 > 0, "a crop of {region:?} scaled to {size:?}");
     let mut output = RgbImage::new(size.0, size.1);
-    let source = TypedImageRef::<U8x3>::from_buffer(image.width(), image.height(), image)
-        .expect("an RgbImage has three bytes for each pixel");
-    let mut target = TypedImage::<U8x3>::from_buffer(size.0, size.1, &mut output)
-        .expect("an RgbImage has three bytes for each pixel");
-    let part = TypedCroppedImage::from_ref(&source, left, top, width, height)
-        .unwrap_or_else(|_| panic!("{region:?} is not inside {:?}", image.dimensions()));
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-    Resizer::new().resize_typed(&part, &mut target, &options).expect("the part is not empty");
+    let [left, width, height] = [left, width, height].map(|value| value as usize);
+    let rows = image.chunks_exact(3 * image.width() as usize).skip(top as usize).take(height);
+    let rows: Vec<&[u8]> = rows.map(|row| &row[3 * left..3 * (left + width)]).collect();
+    resize(&rows, &mut output, (size.0 as usize, size.1 as usize));
     output
 }
 
@@ -163,6 +162,13 @@ mod tests {
         let image = RgbImage::from_fn(17, 9, |x, y| image::Rgb([x as u8 * 15, y as u8 * 28, 7]));
         let whole = Region { left: 0, top: 0, width: 17, height: 9 };
         assert_eq!(resized_crop(&image, whole, (17, 9)), image);
+    }
+
+    #[test]
+    #[should_panic(expected = "not inside (17, 9)")]
+    fn resized_crop_refuses_a_region_outside() {
+        let region = Region { left: 10, top: 0, width: u32::MAX, height: 9 };
+        let _ = resized_crop(&RgbImage::new(17, 9), region, (17, 9));
     }
 
     #[test]

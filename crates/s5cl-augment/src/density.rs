@@ -137,8 +137,10 @@ mod tests {
     #[test]
     fn matrix_times_inverse_is_one() {
         for (row, hed) in HED_FROM_RGB.iter().enumerate() {
-            for column in 0..3 {
-                let entry: f64 = (0..3).map(|j| hed[j] * RGB_FROM_HED[j][column]).sum();
+            let product = [0, 1, 2].map(|column: usize| -> f64 {
+                hed.iter().zip(RGB_FROM_HED).map(|(hed, rgb)| hed * rgb[column]).sum()
+            });
+            for (column, entry) in product.into_iter().enumerate() {
                 assert!((entry - f64::from(row == column)).abs() < 1e-14);
             }
         }

@@ -36,6 +36,7 @@ mod stain;
 mod block;
 mod density;
 mod error;
+mod resize;
 
 pub use affine::{AffineMap, warp_affine};
 pub use color::{adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation};

@@ -20,7 +20,7 @@ pub trait Tiles: Send + Sync {
     /// If the tile cannot be read, decoded or drawn.
     fn tile(&self, sample_idx: usize) -> Result<RgbImage, DataError>;
 
-    /// Width and height of one tile in pixels; cheaper than the tile where a header tells.
+    /// Width and height of one tile in pixels, without its pixels where that is cheaper.
     ///
     /// # Errors
     ///

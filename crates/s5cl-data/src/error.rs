@@ -9,9 +9,7 @@ use crate::Split;
 #[non_exhaustive]
 pub enum DataError {
     /// Nothing lies at this path.
-    #[error(
-        "{path}: no such file or folder; give a folder of classes, a .npz file or synthetic:tissue"
-    )]
+    #[error("{path}: no such file or folder; give a folder, a .npz file or synthetic:tissue")]
     NotFound {
         /// The path as it was given.
         path: PathBuf,
@@ -81,9 +79,7 @@ pub enum DataError {
     },
 
     /// A folder without a single labeled image.
-    #[error(
-        "{path}: no images in class folders; put PNG, JPEG, TIFF, BMP or WebP files into one folder per class"
-    )]
+    #[error("{path}: no images in class folders; give each class a folder with its images")]
     NoClasses {
         /// The dataset's folder.
         path: PathBuf,
@@ -151,19 +147,6 @@ pub enum DataError {
         expected: &'static str,
     },
 
-    /// Images and labels that do not belong together.
-    #[error("{path}: {split} has {images} images but {labels} labels; there must be one each")]
-    LabelCount {
-        /// The archive.
-        path: PathBuf,
-        /// The split as its members are named.
-        split: &'static str,
-        /// Number of images.
-        images: usize,
-        /// Number of labels.
-        labels: usize,
-    },
-
     /// A label that is no class index.
     #[error("{path}: {member}, row {row}: label {label} is not in 0..=65535")]
     LabelOutOfRange {
@@ -218,7 +201,7 @@ pub enum DataError {
     },
 
     /// A tile that cannot be scaled.
-    #[error("a tile of {width}x{height} px cannot be scaled to {size_pixels} px: {reason}")]
+    #[error("a tile of {width}x{height} px cannot be scaled to {size_pixels} px; give 1 or more")]
     CannotResize {
         /// Width of the tile in pixels.
         width: u32,
@@ -226,13 +209,11 @@ pub enum DataError {
         height: u32,
         /// Side length that was asked for, in pixels.
         size_pixels: u32,
-        /// What the scaler refuses.
-        reason: String,
     },
 
     /// A tile of another size in a batch.
     #[error(
-        "a tile of {width}x{height} px in a batch of {batch_width}x{batch_height} px; scale the dataset to one size"
+        "{width}x{height} px in a batch of {batch_width}x{batch_height} px tiles; scale to one size"
     )]
     TileSize {
         /// Width of the tile in pixels.

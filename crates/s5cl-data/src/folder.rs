@@ -18,7 +18,7 @@ use std::sync::Arc;
 use image::RgbImage;
 use walkdir::{DirEntry, WalkDir};
 
-use crate::decode::{decode_file, size_of_file};
+use crate::decode::decode_file;
 use crate::digest::Digest;
 use crate::spec::name_of;
 use crate::{DataError, Dataset, Sample, Split, Tiles};
@@ -164,10 +164,6 @@ struct Files(Vec<PathBuf>);
 impl Tiles for Files {
     fn tile(&self, sample_idx: usize) -> Result<RgbImage, DataError> {
         decode_file(&self.0[sample_idx])
-    }
-
-    fn size(&self, sample_idx: usize) -> Result<(u32, u32), DataError> {
-        size_of_file(&self.0[sample_idx])
     }
 }
 

@@ -46,6 +46,7 @@ mod partition;
 mod resize;
 mod sample;
 mod sampler;
+mod selection;
 mod spec;
 pub mod synthetic;
 #[cfg(test)]

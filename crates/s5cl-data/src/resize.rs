@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-use image::RgbImage;
+use image::imageops::FilterType;
+use image::{DynamicImage, RgbImage};
 
 use crate::{DataError, Tiles};
 
@@ -18,19 +17,12 @@ use crate::{DataError, Tiles};
 /// If either size is zero.
 pub fn resize(tile: &RgbImage, size_pixels: u32) -> Result<RgbImage, DataError> {
     let (width, height) = tile.dimensions();
-    let refused = |reason: String| DataError::CannotResize { width, height, size_pixels, reason };
     if width.min(height).min(size_pixels) == 0 {
-        return Err(refused("a side has no pixels".to_owned()));
+        return Err(DataError::CannotResize { width, height, size_pixels });
     }
-    let source = ImageRef::new(width, height, tile.as_raw(), PixelType::U8x3)
-        .map_err(|error| refused(error.to_string()))?;
-    let mut target = Image::new(size_pixels, size_pixels, PixelType::U8x3);
-    let bilinear = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-    Resizer::new()
-        .resize(&source, &mut target, &bilinear)
-        .map_err(|error| refused(error.to_string()))?;
-    RgbImage::from_raw(size_pixels, size_pixels, target.into_vec())
-        .ok_or_else(|| refused("the scaled tile is incomplete".to_owned()))
+    // Not generic over the pixels: the scaling stays compiled where it is.
+    let tile = DynamicImage::from(tile.clone());
+    Ok(tile.resize_exact(size_pixels, size_pixels, FilterType::Triangle).into_rgb8())
 }
 
 /// Tiles that are scaled as they are read.

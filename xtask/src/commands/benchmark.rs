@@ -1,5 +1,294 @@
-//! Not there yet.
-use anyhow::Result;
+//! `benchmark`: claims as commands.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Subcommand;
+use s5cl_trainer::write_atomic;
+use serde::Serialize;
+use serde_json::json;
+use toml::Value;
+
+use crate::config::{Overrides, RunConfig, resolve};
+use crate::failure::BadInput;
+use crate::run_folder::refuse_existing;
+use crate::system::{start_tracing, stop_on_signal};
+use crate::table::Table;
+use crate::training::{Options, Run};
+
 #[derive(clap::Args)]
-pub struct Args {}
-impl Args { pub fn run(self) -> Result<()> { Ok(()) } }
+pub(crate) struct Args {
+    #[command(subcommand)]
+    suite: Suite,
+}
+
+#[derive(Subcommand)]
+enum Suite {
+    /// Methods by number of labels and seeds: how far do few labels go
+    LabelEfficiency(LabelEfficiency),
+}
+
+#[derive(clap::Args)]
+struct LabelEfficiency {
+    /// The images: synthetic:tissue, a folder of class folders, or a MedMNIST .npz file
+    #[arg(long, value_name = "SPEC")]
+    data: Option<String>,
+    /// Methods to compare
+    #[arg(long, value_delimiter = ',', default_value = "cross-entropy,supcon,s5cl")]
+    methods: Vec<String>,
+    /// Labels per class; 0 keeps all
+    #[arg(long, value_delimiter = ',', default_value = "5")]
+    labels: Vec<u32>,
+    /// Seeds 0, 1, ... of each
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    seeds: u32,
+    /// Of these each method takes the one with the best balanced accuracy on validation, found
+    /// with seed 0
+    #[arg(long, value_delimiter = ',', default_value = "3e-4,1e-3,3e-3,1e-2")]
+    learning_rates: Vec<f64>,
+    /// Any setting, for all methods
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// The folder of all runs, results.json and results.md
+    #[arg(long, value_name = "DIR", default_value = "runs/label-efficiency")]
+    out: PathBuf,
+    /// Print what would be run, and run nothing
+    #[arg(long)]
+    plan: bool,
+    /// Threads that read images and make views
+    #[arg(long, default_value_t = 1)]
+    workers: usize,
+    /// End standard output with the results as one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One finished run of a cell of the table.
+#[derive(Clone, Debug, Serialize)]
+struct Cell {
+    method: String,
+    labels_per_class: u32,
+    seed: u32,
+    learning_rate: f64,
+    balanced_accuracy: f64,
+    accuracy: f64,
+    macro_f1: f64,
+    color_knn: f64,
+    seconds: f64,
+}
+
+impl Args {
+    /// Runs the command.
+    pub(crate) fn run(self) -> Result<()> {
+        match self.suite {
+            Suite::LabelEfficiency(suite) => suite.run(),
+        }
+    }
+}
+
+impl LabelEfficiency {
+    fn run(self) -> Result<()> {
+        self.check()?;
+        let tuning = if self.learning_rates.len() > 1 { self.learning_rates.len() } else { 0 };
+        let per_pair = tuning + self.seeds as usize - usize::from(tuning > 0);
+        eprintln!(
+            "{} runs: {} methods x {} label counts x ({tuning} learning rates with seed 0, {} seeds)",
+            per_pair * self.methods.len() * self.labels.len(),
+            self.methods.len(),
+            self.labels.len(),
+            self.seeds
+        );
+        if self.plan {
+            return Ok(());
+        }
+        refuse_existing(&self.out)?;
+        let should_stop = stop_on_signal()?;
+        let times = start_tracing(None)?;
+        let options = Options {
+            workers: self.workers,
+            prefetch: 4,
+            quiet: true,
+            times,
+            should_stop: &should_stop,
+        };
+        let mut cells = Vec::new();
+        for &labels in &self.labels {
+            for method in &self.methods {
+                cells.extend(self.method_cells(method, labels, &options)?);
+            }
+        }
+        let table = summary(&cells);
+        let results = json!({ "schema": 1, "suite": "label-efficiency", "rows": cells });
+        write_atomic(&self.out.join("results.json"), &serde_json::to_vec_pretty(&results)?)?;
+        write_atomic(&self.out.join("results.md"), table.markdown().as_bytes())?;
+        println!("\n{}", table.text());
+        println!("results  {}", self.out.join("results.json").display());
+        if self.json {
+            println!("{results}");
+        }
+        Ok(())
+    }
+
+    /// Refuses what no run could use, before the first one starts.
+    fn check(&self) -> Result<()> {
+        if self.seeds == 0 || self.learning_rates.is_empty() {
+            return Err(BadInput::new(
+                "--seeds must be at least 1, and --learning-rates must name one",
+            )
+            .into());
+        }
+        for method in &self.methods {
+            self.config(
+                method,
+                self.labels.first().copied().unwrap_or(5),
+                0,
+                self.learning_rates[0],
+            )?;
+        }
+        Ok(())
+    }
+
+    fn config(
+        &self,
+        method: &str,
+        labels: u32,
+        seed: u32,
+        learning_rate: f64,
+    ) -> Result<RunConfig> {
+        let mut flags = vec![
+            ("method", Value::String(method.to_owned())),
+            ("data.labels_per_class", Value::Integer(labels.into())),
+            ("seed", Value::Integer(seed.into())),
+            ("optimizer.learning_rate", Value::Float(learning_rate)),
+        ];
+        flags.extend(self.data.clone().map(|spec| ("data.spec", Value::String(spec))));
+        resolve(&Overrides { set: self.set.clone(), flags, ..Overrides::default() })
+    }
+
+    /// The rate is chosen on validation with seed 0; only the chosen run of that seed is tested.
+    fn method_cells(&self, method: &str, labels: u32, options: &Options<'_>) -> Result<Vec<Cell>> {
+        let mut best: Option<(f64, f64)> = None;
+        for &rate in &self.learning_rates {
+            let run = self.open_run(method, labels, 0, rate, options)?;
+            let validation = run
+                .train()?
+                .validation
+                .context("a learning rate needs validation images to be chosen by")?;
+            let score = validation["balanced_accuracy"].as_f64().unwrap_or(0.0);
+            eprintln!(
+                "{method}, {labels} labels, seed 0, learning rate {rate}: validation {score:.3}"
+            );
+            if best.is_none_or(|(_, highest)| score > highest) {
+                best = Some((rate, score));
+            }
+        }
+        let (rate, _) = best.context("there is no learning rate")?;
+        let mut cells = Vec::new();
+        for seed in 0..self.seeds {
+            let run = self.open_run(method, labels, seed, rate, options)?;
+            let finished = run.finish(&run.train()?)?;
+            let cell = Cell {
+                method: method.to_owned(),
+                labels_per_class: labels,
+                seed,
+                learning_rate: rate,
+                balanced_accuracy: finished.test.balanced_accuracy,
+                accuracy: finished.test.accuracy,
+                macro_f1: finished.test.macro_f1,
+                color_knn: finished.color.balanced_accuracy,
+                seconds: finished.metrics["train"]["seconds"].as_f64().unwrap_or(0.0),
+            };
+            eprintln!(
+                "{method}, {labels} labels, seed {seed}, learning rate {rate}: test {:.3}",
+                cell.balanced_accuracy
+            );
+            cells.push(cell);
+        }
+        Ok(cells)
+    }
+
+    /// A new run, or the one of this cell that is there already.
+    fn open_run<'a>(
+        &self,
+        method: &str,
+        labels: u32,
+        seed: u32,
+        rate: f64,
+        options: &'a Options<'_>,
+    ) -> Result<Run<'a>> {
+        let place = self.out.join(format!("{method}-{labels}-seed{seed}-rate{rate}"));
+        if place.exists() {
+            return Run::open(crate::run_folder::RunFolder::open(&place)?, options);
+        }
+        std::fs::create_dir_all(&self.out)
+            .with_context(|| format!("cannot create {}", self.out.display()))?;
+        Run::create(self.config(method, labels, seed, rate)?, |_, _| place, options)
+    }
+}
+
+/// Mean and spread over the seeds, one row a method and label count.
+fn summary(cells: &[Cell]) -> Table {
+    let mut groups: BTreeMap<(u32, &str), Vec<&Cell>> = BTreeMap::new();
+    let mut color: BTreeMap<u32, BTreeMap<u32, f64>> = BTreeMap::new();
+    for cell in cells {
+        groups.entry((cell.labels_per_class, &cell.method)).or_default().push(cell);
+        color.entry(cell.labels_per_class).or_default().insert(cell.seed, cell.color_knn);
+    }
+    let mut table = Table::new(&[
+        "method",
+        "labels per class",
+        "learning rate",
+        "balanced accuracy",
+        "macro F1",
+        "seeds",
+        "seconds a run",
+    ]);
+    for (labels, by_seed) in &color {
+        let scores: Vec<f64> = by_seed.values().copied().collect();
+        table.row(vec![
+            "color kNN".into(),
+            labels.to_string(),
+            String::new(),
+            mean_and_spread(&scores),
+            String::new(),
+            scores.len().to_string(),
+        ]);
+        for ((_, method), cells) in groups.iter().filter(|((group, _), _)| group == labels) {
+            let of = |value: fn(&Cell) -> f64| {
+                cells.iter().map(|cell| value(cell)).collect::<Vec<f64>>()
+            };
+            let seconds = of(|cell| cell.seconds).iter().sum::<f64>() / cells.len() as f64;
+            table.row(vec![
+                (*method).to_owned(),
+                labels.to_string(),
+                cells[0].learning_rate.to_string(),
+                mean_and_spread(&of(|cell| cell.balanced_accuracy)),
+                mean_and_spread(&of(|cell| cell.macro_f1)),
+                cells.len().to_string(),
+                format!("{seconds:.0}"),
+            ]);
+        }
+    }
+    table
+}
+
+/// Mean and sample standard deviation.
+fn mean_and_spread(values: &[f64]) -> String {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let variance =
+        values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+    format!("{mean:.3} ± {:.3}", variance.sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mean_and_spread;
+
+    #[test]
+    fn spread_is_the_sample_deviation() {
+        assert_eq!(mean_and_spread(&[0.4, 0.6]), "0.500 ± 0.141");
+        assert_eq!(mean_and_spread(&[0.4]), "0.400 ± 0.000");
+    }
+}

@@ -1,5 +1,9 @@
 //! Not there yet.
 use anyhow::Result;
 #[derive(clap::Args)]
-pub struct Args {}
-impl Args { pub fn run(self) -> Result<()> { Ok(()) } }
+pub(crate) struct Args {}
+impl Args {
+    pub fn run(self) -> Result<()> {
+        Ok(())
+    }
+}

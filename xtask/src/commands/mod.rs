@@ -1,10 +1,10 @@
 //! One file per command.
 
-pub mod benchmark;
-pub mod ci;
-pub mod data;
-pub mod embed;
-pub mod evaluate;
-pub mod predict;
-pub mod report;
-pub mod train;
+pub(crate) mod benchmark;
+pub(crate) mod ci;
+pub(crate) mod data;
+pub(crate) mod embed;
+pub(crate) mod evaluate;
+pub(crate) mod predict;
+pub(crate) mod report;
+pub(crate) mod train;

@@ -1,5 +1,23 @@
-//! Not there yet.
+//! `report`: the HTML report of a finished run.
+
+use std::path::PathBuf;
+
 use anyhow::Result;
+
+use crate::training::open_folder;
+
 #[derive(clap::Args)]
-pub struct Args {}
-impl Args { pub fn run(self) -> Result<()> { Ok(()) } }
+pub(crate) struct Args {
+    /// The run folder
+    #[arg(value_name = "RUN_DIR")]
+    run: PathBuf,
+}
+
+impl Args {
+    /// Runs the command.
+    pub(crate) fn run(self) -> Result<()> {
+        let folder = open_folder(&self.run)?;
+        println!("{}", s5cl_report::write_report(folder.path())?.display());
+        Ok(())
+    }
+}

@@ -7,14 +7,13 @@ use s5cl_eval::chance;
 use toml::Value;
 
 use crate::config::{Overrides, resolve};
-use crate::failure::BadInput;
 use crate::run_folder::{default_path, refuse_existing};
 use crate::system::{Device, start_tracing, stop_on_signal};
 use crate::table::{Table, fraction};
 use crate::training::{Finished, Options, Run, open_folder};
 
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Settings to start from: s5cl (the default) or faithful
     #[arg(long, conflicts_with = "resume")]
     preset: Option<String>,
@@ -73,7 +72,7 @@ pub struct Args {
 
 impl Args {
     /// Runs the command.
-    pub fn run(self) -> Result<()> {
+    pub(crate) fn run(self) -> Result<()> {
         self.device.check()?;
         let should_stop = stop_on_signal()?;
         let times = start_tracing(self.log.as_deref())?;
@@ -83,7 +82,11 @@ impl Args {
             Some(path) => {
                 let folder = open_folder(path)?;
                 if let Some(metrics) = folder.metrics() {
-                    eprintln!("the run {} is finished; its report is {}", path.display(), path.join("report.html").display());
+                    eprintln!(
+                        "the run {} is finished; its report is {}",
+                        path.display(),
+                        path.join("report.html").display()
+                    );
                     return self.print_json(&metrics);
                 }
                 Run::open(folder, &options)?
@@ -93,7 +96,13 @@ impl Args {
                 if let Some(out) = &self.out {
                     refuse_existing(out)?;
                 }
-                Run::create(config, |config, dataset| self.out.clone().unwrap_or_else(|| default_path(config, dataset)), &options)?
+                Run::create(
+                    config,
+                    |config, dataset| {
+                        self.out.clone().unwrap_or_else(|| default_path(config, dataset))
+                    },
+                    &options,
+                )?
             }
         };
         if !quiet {
@@ -125,7 +134,12 @@ impl Args {
         flag("method", self.method.clone().map(Value::String));
         flag("training.steps", self.steps.map(|n| Value::Integer(n.into())));
         flag("seed", self.seed.map(|n| Value::Integer(n.into())));
-        Overrides { preset: self.preset.clone(), config: self.config.clone(), set: self.set.clone(), flags }
+        Overrides {
+            preset: self.preset.clone(),
+            config: self.config.clone(),
+            set: self.set.clone(),
+            flags,
+        }
     }
 }
 
@@ -152,7 +166,8 @@ fn print_result(run: &Run<'_>, finished: &Finished) {
     let Finished { test, color, metrics } = finished;
     let mut table = Table::new(&["test", "accuracy", "balanced", "macro F1", "weighted F1"]);
     for (name, result) in [(run.config.method.as_str(), test), ("color kNN", color)] {
-        let values = [result.accuracy, result.balanced_accuracy, result.macro_f1, result.weighted_f1];
+        let values =
+            [result.accuracy, result.balanced_accuracy, result.macro_f1, result.weighted_f1];
         let mut row = vec![name.to_owned()];
         row.extend(values.map(fraction));
         table.row(row);
@@ -172,18 +187,18 @@ fn print_result(run: &Run<'_>, finished: &Finished) {
     let shares: Vec<String> = crate::timing::PARTS
         .iter()
         .filter_map(|part| shares.clone().find(|(name, _)| name == part))
-        .map(|(name, share)| format!("{} {:.0} %", name.replace('_', " "), 100.0 * share.as_f64().unwrap_or(0.0)))
+        .map(|(name, share)| {
+            format!("{} {:.0} %", name.replace('_', " "), 100.0 * share.as_f64().unwrap_or(0.0))
+        })
         .collect();
     let train = &metrics["train"];
-    println!("{} s, {} images/s, {} MiB; of a step: {}", train["seconds"], train["images_per_second"], train["peak_memory_mib"], shares.join(", "));
+    println!(
+        "{} s, {} images/s, {} MiB; of a step: {}",
+        train["seconds"],
+        train["images_per_second"],
+        train["peak_memory_mib"],
+        shares.join(", ")
+    );
     println!("run     {}", run.folder.path().display());
     println!("report  {}", run.folder.path().join("report.html").display());
-}
-
-/// Fails for a flag's value that cannot be used.
-pub fn positive(name: &str, value: usize) -> Result<usize> {
-    if value == 0 {
-        return Err(BadInput::new(format!("{name} must be at least 1")).into());
-    }
-    Ok(value)
 }

@@ -9,29 +9,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::BadInput;
 
-pub use resolve::{Overrides, PRESETS, resolve};
+pub(crate) use resolve::{Overrides, resolve};
 
 /// Every setting of a run; the presets give each key's meaning and unit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "the presets document the keys, beside their values")]
-pub struct RunConfig {
-    pub preset: String,
+pub(crate) struct RunConfig {
+    pub(crate) preset: String,
     /// The version of the code that resolved this config.
     #[serde(default)]
-    pub version: String,
-    pub method: String,
-    pub seed: u64,
-    pub data: DataConfig,
-    pub views: ViewsConfig,
-    pub encoder: EncoderConfig,
-    pub embedder: EmbedderConfig,
-    pub loss: LossConfig,
-    pub optimizer: OptimizerSection,
-    pub schedule: ScheduleSection,
-    pub training: TrainingSection,
-    pub checkpoint: CheckpointSection,
-    pub evaluation: EvaluationSection,
+    pub(crate) version: String,
+    pub(crate) method: String,
+    pub(crate) seed: u64,
+    pub(crate) data: DataConfig,
+    pub(crate) views: ViewsConfig,
+    pub(crate) encoder: EncoderConfig,
+    pub(crate) embedder: EmbedderConfig,
+    pub(crate) loss: LossConfig,
+    pub(crate) optimizer: OptimizerSection,
+    pub(crate) schedule: ScheduleSection,
+    pub(crate) training: TrainingSection,
+    pub(crate) checkpoint: CheckpointSection,
+    pub(crate) evaluation: EvaluationSection,
 }
 
 macro_rules! section {
@@ -39,8 +38,7 @@ macro_rules! section {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
-        #[expect(missing_docs, reason = "the presets document the keys, beside their values")]
-        pub struct $name { $(pub $field: $type),* }
+                pub(crate) struct $name { $(pub(crate) $field: $type),* }
     };
 }
 
@@ -97,7 +95,7 @@ section! {
 /// How labeled batches are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Sampler {
+pub(crate) enum Sampler {
     /// Positives and negatives in every batch.
     Balanced,
     /// The authors' batches of 32 and 4.
@@ -107,7 +105,7 @@ pub enum Sampler {
 /// The reductions of SupCon that a run can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum ReductionName {
+pub(crate) enum ReductionName {
     /// [`Reduction::MeanValid`].
     MeanValid,
     /// [`Reduction::PmlAvgNonZero`].
@@ -117,7 +115,7 @@ pub enum ReductionName {
 /// Which weights a run keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Select {
+pub(crate) enum Select {
     /// Those of the last step.
     Last,
     /// Those with the best balanced accuracy on validation, whose labels then count as labels.
@@ -126,12 +124,12 @@ pub enum Select {
 
 impl RunConfig {
     /// The config as TOML, as the run folder keeps it.
-    pub fn to_toml(&self) -> anyhow::Result<String> {
+    pub(crate) fn to_toml(&self) -> anyhow::Result<String> {
         Ok(toml::to_string(self)?)
     }
 
     /// What the trainer's method is made from.
-    pub fn method(&self) -> anyhow::Result<MethodConfig> {
+    pub(crate) fn method(&self) -> anyhow::Result<MethodConfig> {
         let loss = &self.loss;
         let reduction = match loss.reduction {
             ReductionName::MeanValid => Reduction::MeanValid,
@@ -157,13 +155,13 @@ impl RunConfig {
     }
 
     /// What the optimizer is made from.
-    pub fn optimizer(&self) -> anyhow::Result<OptimizerConfig> {
+    pub(crate) fn optimizer(&self) -> anyhow::Result<OptimizerConfig> {
         let rule = Rule::named(&self.optimizer.name)?;
         Ok(OptimizerConfig { rule, weight_decay: self.optimizer.weight_decay })
     }
 
     /// The learning rate over the steps.
-    pub fn schedule(&self) -> anyhow::Result<Schedule> {
+    pub(crate) fn schedule(&self) -> anyhow::Result<Schedule> {
         Ok(Schedule {
             kind: self.schedule.name.parse()?,
             learning_rate: self.optimizer.learning_rate,
@@ -173,7 +171,7 @@ impl RunConfig {
     }
 
     /// Checks what no type can, before anything is read or written.
-    pub fn validate(&self) -> anyhow::Result<()> {
+    pub(crate) fn validate(&self) -> anyhow::Result<()> {
         let positive = [
             ("training.steps", self.training.steps),
             ("checkpoint.every", self.checkpoint.every),
@@ -201,12 +199,16 @@ impl RunConfig {
             }
         }
         if !(0.0..1.0).contains(&self.training.ema_decay) {
-            let message = format!("training.ema_decay must be 0 or above and below 1, got {}", self.training.ema_decay);
+            let message = format!(
+                "training.ema_decay must be 0 or above and below 1, got {}",
+                self.training.ema_decay
+            );
             return Err(BadInput::new(message).into());
         }
         let size = self.data.image_size;
         if size != 0 && !(8..=1024).contains(&size) {
-            let message = format!("data.image_size must be 0 or between 8 and 1024 pixels, got {size}");
+            let message =
+                format!("data.image_size must be 0 or between 8 and 1024 pixels, got {size}");
             return Err(BadInput::new(message).into());
         }
         for (key, values) in [("data.mean", &self.data.mean), ("data.std", &self.data.std)] {
@@ -216,7 +218,11 @@ impl RunConfig {
             }
         }
         if self.data.std.iter().any(|std| *std <= 0.0 || !std.is_finite()) {
-            return Err(BadInput::new(format!("data.std must be above 0, got {:?}", self.data.std)).into());
+            return Err(BadInput::new(format!(
+                "data.std must be above 0, got {:?}",
+                self.data.std
+            ))
+            .into());
         }
         if self.data.labels_per_class > 0 && self.data.label_fraction > 0.0 {
             let message = "data.labels_per_class and data.label_fraction are both given: set one of them to 0";
@@ -227,7 +233,8 @@ impl RunConfig {
         s5cl_trainer::Method::new(self.method()?)?;
         if !s5cl_backbone::ENCODERS.contains(&self.encoder.name.as_str()) {
             let known = s5cl_backbone::ENCODERS.join(", ");
-            let message = format!("unknown encoder.name {:?}: use one of {known}", self.encoder.name);
+            let message =
+                format!("unknown encoder.name {:?}: use one of {known}", self.encoder.name);
             return Err(BadInput::new(message).into());
         }
         s5cl_augment::Pipeline::new(&self.views.weak, self.seed)?;

@@ -9,35 +9,35 @@ use super::RunConfig;
 use crate::failure::BadInput;
 
 /// The presets by name. Each holds every key, so that it is the schema too.
-pub const PRESETS: [(&str, &str); 2] = [
+pub(crate) const PRESETS: [(&str, &str); 2] = [
     ("s5cl", include_str!("../../presets/s5cl.toml")),
     ("faithful", include_str!("../../presets/faithful.toml")),
 ];
 
 /// What a user changes about a preset.
 #[derive(Clone, Debug, Default)]
-pub struct Overrides {
+pub(crate) struct Overrides {
     /// The preset's name; without it the config file's, or the first preset.
-    pub preset: Option<String>,
+    pub(crate) preset: Option<String>,
     /// A config file.
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// `key=value` with dotted keys, in order.
-    pub set: Vec<String>,
+    pub(crate) set: Vec<String>,
     /// What flags say, as dotted keys and values.
-    pub flags: Vec<(&'static str, Value)>,
+    pub(crate) flags: Vec<(&'static str, Value)>,
 }
 
 /// Resolves the settings of a run and checks them.
-pub fn resolve(overrides: &Overrides) -> anyhow::Result<RunConfig> {
+pub(crate) fn resolve(overrides: &Overrides) -> anyhow::Result<RunConfig> {
     let file = overrides.config.as_deref().map(read_table).transpose()?;
     let named = file.as_ref().and_then(|table| table.get("preset")).and_then(Value::as_str);
-    let name = overrides.preset.as_deref().or(named).unwrap_or(PRESETS[0].0);
-    let mut table = preset(name)?;
+    let name = overrides.preset.as_deref().or(named).unwrap_or(PRESETS[0].0).to_owned();
+    let mut table = preset(&name)?;
     let schema = table.clone();
     if let Some(file) = file {
         let place = overrides.config.as_deref().unwrap_or(Path::new("")).display().to_string();
         merge(&mut table, file, &schema, "", &place)?;
-        table.insert("preset".to_owned(), Value::String(name.to_owned()));
+        table.insert("preset".to_owned(), Value::String(name));
     }
     for assignment in &overrides.set {
         let (key, value) = assignment
@@ -76,7 +76,13 @@ fn read_table(path: &Path) -> anyhow::Result<Table> {
 }
 
 /// Puts the leaves of `from` into `into`; every key must be in the schema with its type.
-fn merge(into: &mut Table, from: Table, schema: &Table, prefix: &str, place: &str) -> anyhow::Result<()> {
+fn merge(
+    into: &mut Table,
+    from: Table,
+    schema: &Table,
+    prefix: &str,
+    place: &str,
+) -> anyhow::Result<()> {
     for (key, value) in from {
         let path = format!("{prefix}{key}");
         if path == "version" {
@@ -91,7 +97,13 @@ fn merge(into: &mut Table, from: Table, schema: &Table, prefix: &str, place: &st
 }
 
 /// Sets one dotted key to a value of the type that the schema has there.
-fn assign(table: &mut Table, key: &str, value: Value, schema: &Table, place: &str) -> anyhow::Result<()> {
+fn assign(
+    table: &mut Table,
+    key: &str,
+    value: Value,
+    schema: &Table,
+    place: &str,
+) -> anyhow::Result<()> {
     let expected = lookup(schema, key).ok_or_else(|| {
         let nearest = nearest_key(schema, key);
         BadInput::new(format!("{place}: unknown key {key:?}; the nearest is {nearest:?}"))
@@ -102,7 +114,10 @@ fn assign(table: &mut Table, key: &str, value: Value, schema: &Table, place: &st
     };
     if !expected.same_type(&value) {
         let (wanted, got) = (expected.type_str(), value.type_str());
-        return Err(BadInput::new(format!("{place}: {key} must be of type {wanted}, got {got} {value}")).into());
+        return Err(BadInput::new(format!(
+            "{place}: {key} must be of type {wanted}, got {got} {value}"
+        ))
+        .into());
     }
     let (sections, leaf) = key.rsplit_once('.').map_or((None, key), |(s, leaf)| (Some(s), leaf));
     let mut target = table;
@@ -117,7 +132,8 @@ fn assign(table: &mut Table, key: &str, value: Value, schema: &Table, place: &st
 }
 
 fn lookup<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
-    let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
+    let (first, rest) =
+        key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
     match (table.get(first)?, rest) {
         (Value::Table(section), Some(rest)) => lookup(section, rest),
         (Value::Table(_), None) => None,

@@ -1,12 +1,11 @@
 //! An image file of any kind as 8-bit RGB.
 
+mod jpeg_end;
 mod tiff_repair;
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::Path;
 
-use image::{ImageFormat, ImageReader, RgbImage};
+use image::RgbImage;
 
 use self::tiff_repair::repair;
 use crate::DataError;
@@ -22,34 +21,19 @@ pub(crate) fn decode_file(path: &Path) -> Result<RgbImage, DataError> {
 /// Gray and palette images become RGB, 16 bits are scaled to 8, an alpha channel is dropped.
 pub(crate) fn decode(mut bytes: Vec<u8>, path: &Path) -> Result<RgbImage, DataError> {
     repair(&mut bytes).map_err(|reason| undecodable(path, &reason))?;
-    let tile = reader(Cursor::new(bytes), path)?.decode();
-    Ok(tile.map_err(|error| undecodable(path, &error))?.into_rgb8())
-}
-
-/// Width and height from the header of an image file, in pixels.
-pub(crate) fn size_of_file(path: &Path) -> Result<(u32, u32), DataError> {
-    let file = File::open(path).map_err(|error| unreadable(path, &error))?;
-    let size = reader(BufReader::new(file), path)?.into_dimensions();
-    size.map_err(|error| undecodable(path, &error))
-}
-
-/// Goes by the first bytes, and by the extension where they tell nothing (BigTIFF).
-fn reader<R: BufRead + Seek>(source: R, path: &Path) -> Result<ImageReader<R>, DataError> {
-    let reader = ImageReader::new(source).with_guessed_format();
-    let mut reader = reader.map_err(|error| unreadable(path, &error))?;
-    if reader.format().is_none()
-        && let Ok(format) = ImageFormat::from_path(path)
-    {
-        reader.set_format(format);
+    if jpeg_end::is_cut_off(&bytes) {
+        return Err(undecodable(path, &"the JPEG data end early"));
     }
-    Ok(reader)
+    // Not generic over the source of the bytes: the decoders stay compiled where they are.
+    let tile = image::load_from_memory(&bytes).map_err(|error| undecodable(path, &error))?;
+    Ok(tile.into_rgb8())
 }
 
 pub(crate) fn unreadable(path: &Path, error: &std::io::Error) -> DataError {
     DataError::Unreadable { path: path.to_owned(), reason: error.to_string() }
 }
 
-pub(crate) fn undecodable(path: &Path, error: &impl ToString) -> DataError {
+fn undecodable(path: &Path, error: &impl ToString) -> DataError {
     let reason = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
     DataError::Undecodable { path: path.to_owned(), reason }
 }

@@ -50,21 +50,18 @@ fn lzw_of_literals(bytes: &[u8]) -> Vec<u8> {
 
 struct Tiff {
     big_endian: bool,
-    big: bool,
     samples: usize,
     extra: &'static [u16],
     predictor: bool,
 }
 
 impl Tiff {
-    const PLAIN: Self =
-        Self { big_endian: false, big: false, samples: 4, extra: &[0], predictor: true };
+    const PLAIN: Self = Self { big_endian: false, samples: 4, extra: &[0], predictor: true };
 
     /// One strip of LZW data behind a directory.
     fn bytes(&self) -> Vec<u8> {
         let strip = lzw_of_literals(&self.rows());
-        let (entry_bytes, inline) = if self.big { (20, 8) } else { (12, 4) };
-        let start = if self.big { 16 } else { 8 };
+        let (start, counts, entry_bytes, inline) = (8, 2, 12, 4);
         let bits = vec![8; self.samples];
         let mut entries: Vec<(u16, u16, Vec<u64>)> = vec![
             (256, 4, vec![WIDTH as u64]),
@@ -81,7 +78,6 @@ impl Tiff {
         if !self.extra.is_empty() {
             entries.push((338, 3, self.extra.iter().map(|&meaning| meaning.into()).collect()));
         }
-        let counts = if self.big { 8 } else { 2 };
         let mut behind = start + counts + entries.len() * entry_bytes + inline;
         let mut outside = Vec::new();
         // The strip follows whatever does not fit into its entry.
@@ -93,11 +89,7 @@ impl Tiff {
         entries[5].2 = vec![(behind + overflow) as u64];
 
         let mut file = if self.big_endian { b"MM".to_vec() } else { b"II".to_vec() };
-        self.put(&mut file, if self.big { 43 } else { 42 }, 2);
-        if self.big {
-            self.put(&mut file, 8, 2);
-            self.put(&mut file, 0, 2);
-        }
+        self.put(&mut file, 42, 2);
         self.put(&mut file, start as u64, inline);
         self.put(&mut file, entries.len() as u64, counts);
         for (tag, kind, values) in entries {
@@ -153,9 +145,9 @@ fn width_of(kind: u16) -> usize {
 #[test]
 fn tiff_with_an_unspecified_fourth_sample_and_predictor_is_exact() {
     for big_endian in [false, true] {
-        for big in [false, true] {
-            let tiff = Tiff { big_endian, big, ..Tiff::PLAIN }.bytes();
-            assert_eq!(decoded(tiff), pattern(), "big-endian {big_endian}, BigTIFF {big}");
+        for extra in [&[0][..], &[3]] {
+            let tiff = Tiff { big_endian, extra, ..Tiff::PLAIN }.bytes();
+            assert_eq!(decoded(tiff), pattern(), "big-endian {big_endian}, {extra:?}");
         }
     }
 }
@@ -241,4 +233,43 @@ fn decode_goes_by_content_and_names_the_file() {
         assert!(message.starts_with("broken.png: not a readable image ("), "{message}");
         assert!(!message.contains('\n'), "{message}");
     }
+}
+
+#[test]
+fn decode_refuses_a_cut_file_of_every_format() {
+    let image = DynamicImage::from(RgbImage::from_fn(64, 64, |x, y| {
+        Rgb([0, 1, 2].map(|channel| sample(x as usize, y as usize, channel)))
+    }));
+    for format in [
+        ImageFormat::Jpeg,
+        ImageFormat::Png,
+        ImageFormat::Bmp,
+        ImageFormat::WebP,
+        ImageFormat::Tiff,
+    ] {
+        let whole = encoded(&image, format);
+        assert_eq!(decoded(whole.clone()).dimensions(), (64, 64));
+        for length in [whole.len() / 4, whole.len() / 2, whole.len() * 9 / 10] {
+            let cut = decode(whole[..length].to_vec(), Path::new("cut"));
+            assert!(cut.is_err(), "{format:?} cut to {length} of {} bytes", whole.len());
+        }
+    }
+}
+
+#[test]
+fn jpeg_cut_anywhere_is_refused_and_trailing_bytes_are_not() {
+    let whole = encoded(&pattern().into(), ImageFormat::Jpeg);
+    for length in 2..whole.len() {
+        assert!(decode(whole[..length].to_vec(), Path::new("cut.jpg")).is_err(), "{length}");
+    }
+    // The end marker of a thumbnail in the header is not the file's.
+    let mut with_thumbnail = whole[..2].to_vec();
+    with_thumbnail.extend([0xff, 0xe1, 0, 6, 0xff, 0xd8, 0xff, 0xd9]);
+    with_thumbnail.extend(&whole[2..]);
+    assert_eq!(decoded(with_thumbnail.clone()), decoded(whole.clone()));
+    with_thumbnail.truncate(with_thumbnail.len() - 20);
+    assert!(decode(with_thumbnail, Path::new("cut.jpg")).is_err());
+    let mut padded = whole.clone();
+    padded.extend([0; 7]);
+    assert_eq!(decoded(padded), decoded(whole));
 }

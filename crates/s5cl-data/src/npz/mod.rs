@@ -41,15 +41,12 @@ pub(crate) fn open(path: &Path) -> Result<Dataset, DataError> {
         }
         let [images, labels] = members;
         let images = Images::new(path, archive.read(&images)?)?;
-        let labels = class_indices(path, &archive.read(&labels)?)?;
+        let member = labels;
+        let labels = class_indices(path, &archive.read(&member)?)?;
         if images.n != labels.len() {
             let (images, labels) = (images.n, labels.len());
-            return Err(DataError::LabelCount {
-                path: path.to_owned(),
-                split: name,
-                images,
-                labels,
-            });
+            let reason = format!("{labels} labels for {images} images; there must be one each");
+            return Err(DataError::BadMember { path: path.to_owned(), member, reason });
         }
         digest.bytes(&images.pixels);
         samples.extend(labels.into_iter().enumerate().map(|(row, class_idx)| Sample {

@@ -128,7 +128,7 @@ fn npz_wrong_shapes_and_types_are_shown() {
         (images("(9999999999, 9999999999, 9999999999)", 1), ""),
         (labels("|u1", "(3, 2)", &[0; 6]), "train_labels.npy has shape [3, 2]; expected [N] or"),
         (labels("<f4", "(3,)", &[0; 12]), "its type is <f4; expected an integer type"),
-        (labels("|u1", "(2,)", &[0, 1]), "train has 3 images but 2 labels"),
+        (labels("|u1", "(2,)", &[0, 1]), "train_labels.npy: 2 labels for 3 images"),
         (labels("|i1", "(3,)", &[0, 255, 1]), "train_labels.npy, row 1: label -1 is not in 0..="),
         (labels("<u4", "(3,)", &[0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0]), "row 1: label 65536"),
     ];
