@@ -1,1 +1,34 @@
 //! Tests across the crates of S5CL.
+
+/// Reading and comparing what the scripts under `golden/` made.
+#[cfg(test)]
+mod golden_files;
+/// The contrastive and triplet losses against PyTorch's values and gradients.
+#[cfg(test)]
+mod golden_losses;
+/// Single operations of the kernels against PyTorch's, forward and backward.
+#[cfg(test)]
+mod golden_ops;
+/// The optimizers against PyTorch's over 20 steps, and their state across a restart.
+#[cfg(test)]
+mod golden_optimizers;
+/// A small ResNet with torchvision's keys against torchvision's features and gradients.
+#[cfg(test)]
+mod golden_resnet;
+
+/// What no change of order, name, scale or direction may do to a loss.
+#[cfg(test)]
+mod loss_properties;
+/// Gradients of the kernels against differences of plain reference formulas.
+#[cfg(test)]
+mod numeric_gradients;
+
+/// The same bits on any number of threads.
+#[cfg(test)]
+mod determinism;
+/// Whole runs with the library crates alone: learning, stopping, resuming, refusing.
+#[cfg(test)]
+mod pipeline;
+/// The data and views of the runs in `pipeline`.
+#[cfg(test)]
+mod pipeline_batches;

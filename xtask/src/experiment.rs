@@ -122,14 +122,7 @@ fn budget(config: &RunConfig) -> LabelBudget {
 }
 
 fn sized(dataset: Dataset, config: &mut RunConfig, notes: &mut Vec<String>) -> Result<Dataset> {
-    let found = match dataset.common_size() {
-        Ok(found) => found,
-        // A damaged image is the business of the reading pass, which names it or leaves it out.
-        Err(DataError::Undecodable { .. } | DataError::Unreadable { .. }) => {
-            CommonSize::Same(LARGEST_DEFAULT_SIZE, LARGEST_DEFAULT_SIZE)
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let found = dataset.common_size()?;
     let size = &mut config.data.image_size;
     if *size == 0 {
         *size = found.longest_side().clamp(8, LARGEST_DEFAULT_SIZE);

@@ -144,16 +144,25 @@ impl Dataset {
         counts
     }
 
-    /// The sizes of up to 64 tiles, evenly spread over the dataset.
+    /// The sizes of up to 64 tiles, evenly spread over the dataset; those that cannot be read are
+    /// passed over.
     ///
     /// # Errors
     ///
-    /// If one of these tiles cannot be read.
+    /// If none of these tiles can be read.
     pub fn common_size(&self) -> Result<CommonSize, DataError> {
         let n_probes = self.samples.len().min(Self::SIZE_PROBES);
-        let sizes = (0..n_probes)
-            .map(|probe| self.tiles.size(probe * self.samples.len() / n_probes))
-            .collect::<Result<BTreeSet<_>, _>>()?;
+        let mut sizes = BTreeSet::new();
+        let mut failure = None;
+        for probe in 0..n_probes {
+            match self.tiles.size(probe * self.samples.len() / n_probes) {
+                Ok(size) => _ = sizes.insert(size),
+                Err(error) => failure = Some(error),
+            }
+        }
+        if let (true, Some(error)) = (sizes.is_empty(), failure) {
+            return Err(error);
+        }
         let by_area = |size: &&(u32, u32)| u64::from(size.0) * u64::from(size.1);
         let smallest = sizes.iter().min_by_key(by_area).copied().unwrap_or_default();
         let largest = sizes.iter().max_by_key(by_area).copied().unwrap_or_default();

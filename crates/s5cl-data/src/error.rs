@@ -85,6 +85,12 @@ pub enum DataError {
         path: PathBuf,
     },
 
+    /// A folder holds no image.
+    #[error("{path}: no image in it; there must be PNG, JPEG, TIFF, BMP or WebP files")]
+    NoImages {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A dataset in which there is nothing to tell apart.
     #[error("{path}: only one class, `{class}`; a classifier needs at least two")]
     OneClass {

@@ -134,23 +134,23 @@ fn subfolders(path: &Path) -> Result<Vec<DirEntry>, DataError> {
 }
 
 /// Everything but hidden files and what is in hidden folders.
-fn visible(walk: WalkDir) -> impl Iterator<Item = walkdir::Result<DirEntry>> {
+pub(crate) fn visible(walk: WalkDir) -> impl Iterator<Item = walkdir::Result<DirEntry>> {
     let hidden = |name: &OsStr| name.as_encoded_bytes().starts_with(b".");
     walk.into_iter().filter_entry(move |entry| entry.depth() == 0 || !hidden(entry.file_name()))
 }
 
-fn is_image(path: &Path) -> bool {
+pub(crate) fn is_image(path: &Path) -> bool {
     let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
     EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension))
 }
 
 /// The names on the way from `root` to `path`.
-fn parts(root: &Path, path: &Path) -> Vec<String> {
+pub(crate) fn parts(root: &Path, path: &Path) -> Vec<String> {
     let below = path.strip_prefix(root).unwrap_or(path);
     below.iter().map(|part| part.to_string_lossy().into_owned()).collect()
 }
 
-fn not_walkable(root: &Path, error: &walkdir::Error) -> DataError {
+pub(crate) fn not_walkable(root: &Path, error: &walkdir::Error) -> DataError {
     let reason = match error.io_error() {
         Some(io) => io.to_string(),
         None => "a link leads back to a folder above it".to_owned(),
@@ -159,7 +159,7 @@ fn not_walkable(root: &Path, error: &walkdir::Error) -> DataError {
 }
 
 /// The image files of a folder, by sample.
-struct Files(Vec<PathBuf>);
+pub(crate) struct Files(pub(crate) Vec<PathBuf>);
 
 impl Tiles for Files {
     fn tile(&self, sample_idx: usize) -> Result<RgbImage, DataError> {

@@ -1,5 +1,6 @@
 //! A dataset without some of its samples.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use image::RgbImage;
@@ -26,7 +27,8 @@ impl Dataset {
     ///
     /// If no sample is left.
     pub fn without(&self, sample_indices: &[usize]) -> Result<Self, DataError> {
-        let is_kept = |sample_idx: &usize| !sample_indices.contains(sample_idx);
+        let dropped: BTreeSet<&usize> = sample_indices.iter().collect();
+        let is_kept = |sample_idx: &usize| !dropped.contains(sample_idx);
         let kept: Vec<usize> = (0..self.samples.len()).filter(is_kept).collect();
         let samples = kept.iter().map(|&sample_idx| self.samples[sample_idx].clone()).collect();
         let content = self.digest().to_owned();

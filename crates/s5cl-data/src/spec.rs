@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use image::RgbImage;
 
-use crate::synthetic::{CLASS_NAMES, Tissue, TissueConfig, TissueSplit};
-use crate::{DataError, Dataset, Sample, Split, Tiles, folder, npz};
+use crate::synthetic::{CLASS_NAMES, Tissue, TissueConfig};
+use crate::{DataError, Dataset, Sample, Tiles, folder, npz};
 
 const SYNTHETIC: &str = "synthetic:";
 const FOLDER: &str = "folder:";
@@ -140,11 +140,7 @@ fn open_tissue(spec: &Spec, config: &TissueConfig) -> Result<Dataset, DataError>
         .map(|sample| Sample {
             id: sample.id.clone(),
             class_idx: Some(sample.class_idx),
-            split: Some(match sample.split {
-                TissueSplit::Train => Split::Train,
-                TissueSplit::Validation => Split::Validation,
-                TissueSplit::Test => Split::Test,
-            }),
+            split: Some(sample.split),
             group: Some(sample.patient.clone()),
         })
         .collect();

@@ -25,7 +25,6 @@ use noise::Noise;
 use palette::{Appearance, Patient};
 use scene::Scene;
 
-pub use crate::Split as TissueSplit;
 pub use table::{CLASS_NAMES, TissueConfig, TissueError, TissueSample};
 
 /// Keeps the streams of the tiles apart from those of the views, which are small numbers.
