@@ -4,9 +4,7 @@ use candle_core::{Device, Tensor, Var};
 use s5cl_losses::{Reduction, SupCon, SupervisedLoss, TripletMargin, instance_labels};
 use serde::Deserialize;
 
-use crate::golden_files::{
-    TestResult, assert_close, assert_values_close, gradient, json, values,
-};
+use crate::golden_files::{TestResult, assert_close, assert_values_close, gradient, json, values};
 
 /// f32 sums of a few dozen similarities that a temperature of 0.07 has magnified by 14; the
 /// golden values are f64.

@@ -91,9 +91,8 @@ impl Case {
 }
 
 fn variables(tensors: &BTreeMap<String, Tensor>) -> TestResult<BTreeMap<String, Var>> {
-    let variable = |(name, value): (&String, &Tensor)| {
-        Ok((name.clone(), Var::from_tensor(&value.copy()?)?))
-    };
+    let variable =
+        |(name, value): (&String, &Tensor)| Ok((name.clone(), Var::from_tensor(&value.copy()?)?));
     tensors.iter().map(variable).collect()
 }
 

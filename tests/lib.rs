@@ -1,5 +1,9 @@
 //! Tests across the crates of S5CL.
 
+/// The rules of the house: files, the code map, arrows, features, dataset cards.
+#[cfg(test)]
+mod tidy;
+
 /// Reading and comparing what the scripts under `golden/` made.
 #[cfg(test)]
 mod golden_files;
@@ -16,12 +20,12 @@ mod golden_optimizers;
 #[cfg(test)]
 mod golden_resnet;
 
-/// What no change of order, name, scale or direction may do to a loss.
-#[cfg(test)]
-mod loss_properties;
 /// Gradients of the kernels against differences of plain reference formulas.
 #[cfg(test)]
 mod numeric_gradients;
+/// What no change of order, name, scale or direction may do to a loss.
+#[cfg(test)]
+mod properties;
 
 /// The same bits on any number of threads.
 #[cfg(test)]

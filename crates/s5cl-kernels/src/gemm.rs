@@ -45,7 +45,13 @@ pub(crate) enum Output {
 /// `out = lhs * rhs`, or `out += lhs * rhs`; `out` is row-major.
 pub(crate) fn matmul(out: &mut [f32], lhs: Matrix<'_>, rhs: Matrix<'_>, mode: Output) {
     assert_eq!(lhs.cols, rhs.rows, "inner dimensions differ");
-    assert!(out.len() >= lhs.rows * rhs.cols, "{} outputs for {} x {}", out.len(), lhs.rows, rhs.cols);
+    assert!(
+        out.len() >= lhs.rows * rhs.cols,
+        "{} outputs for {} x {}",
+        out.len(),
+        lhs.rows,
+        rhs.cols
+    );
     let accumulate = mode == Output::Accumulate;
     // SAFETY: `Matrix` is only made with enough values for its shape, the output was checked
     // above, and `&mut` keeps it apart from both inputs.

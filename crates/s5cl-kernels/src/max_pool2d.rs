@@ -75,7 +75,8 @@ impl CustomOp1 for MaxPool2d {
     fn bwd(&self, maps: &Tensor, result: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
         let (_, window, channels) = self.geometry(maps.shape())?;
         let gradient = gradient.contiguous()?;
-        let (values, best, gradient) = (Values::of(maps)?, Values::of(result)?, Values::of(&gradient)?);
+        let (values, best, gradient) =
+            (Values::of(maps)?, Values::of(result)?, Values::of(&gradient)?);
         let (in_len, out_len) = (window.in_pixels() * channels, window.out_pixels() * channels);
         let mut out = vec![0.0; values.len()];
         out.par_chunks_mut(in_len)

@@ -61,7 +61,8 @@ impl Window {
 fn overlap(start: usize, padding: usize, kernel: usize, length: usize) -> (Range<usize>, usize) {
     let first = padding.saturating_sub(start).min(kernel);
     let last = (length + padding).saturating_sub(start).min(kernel).max(first);
-    (first..last, (start + first).saturating_sub(padding))
+    // A window beside the map meets nothing of it; its start must still lie within.
+    (first..last, (start + first).saturating_sub(padding).min(length))
 }
 
 #[cfg(test)]
@@ -75,6 +76,13 @@ mod tests {
         assert_eq!(window.rows(0), (1..3, 0));
         assert_eq!(window.rows(1), (0..3, 1));
         assert_eq!(window.rows(2), (0..2, 3));
+    }
+
+    #[test]
+    fn window_beside_the_map_is_empty() {
+        let window = Window { height: 2, width: 3, kernel: (1, 2), stride: 1, padding: 2 };
+        assert_eq!((window.rows(0), window.rows(5)), ((1..1, 0), (0..0, 2)));
+        assert_eq!((window.cols(0), window.cols(5)), ((2..2, 0), (0..0, 3)));
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Checkpoints {
         let header =
             serde_json::to_vec_pretty(&header).map_err(|e| TrainError::Config(e.to_string()))?;
 
-        let place = self.folder.join(format!("step-{step:08}"));
+        let place = self.folder.join(folder_name(step));
         let beside = self.folder.join(format!(".step-{step:08}.part"));
         self.write_folder(&beside, &[(TENSORS, &tensors), (HEADER, &header)]).inspect_err(
             |_| {
@@ -102,6 +102,13 @@ impl Checkpoints {
         };
         let header: Header = serde_json::from_slice(&read(HEADER)?)
             .map_err(|e| damaged(format!("{HEADER} is not as written: {e}")))?;
+        if header.schema != SCHEMA {
+            let reason = format!("it has schema {}, this version reads {SCHEMA}", header.schema);
+            return Err(TrainError::Foreign { path, reason });
+        }
+        if !path.ends_with(folder_name(header.step)) {
+            return Err(damaged(format!("{HEADER} says that it is of step {}", header.step)));
+        }
         let bytes = read(TENSORS)?;
         if sha256_hex(&bytes) != header.sha256 {
             return Err(damaged(format!("the checksum of {TENSORS} differs")));
@@ -173,6 +180,10 @@ impl Checkpoint {
             reason: error.to_string(),
         })
     }
+}
+
+fn folder_name(step: u64) -> String {
+    format!("step-{step:08}")
 }
 
 fn sha256_hex(bytes: &[u8]) -> String {

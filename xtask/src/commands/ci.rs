@@ -1,9 +1,176 @@
-//! Not there yet.
-use anyhow::Result;
+//! `ci`: the checks that CI runs, the same locally.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+/// A library alone asks for fewer features of the shared dependencies than the whole workspace, so
+/// its build can share nothing with the one of the tests. It has a folder of its own, which
+/// `consumer` and `package` share, and is not optimized: these steps ask whether it builds.
+const ALONE: [&str; 4] =
+    ["--config", "profile.dev.opt-level=0", "--config", "profile.dev.debug=false"];
+
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// The check to run; without it all of them, in this order
+    #[arg(value_enum)]
+    step: Option<Step>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Step {
+    /// rustfmt changes nothing
+    Fmt,
+    /// clippy has no warning, tests and examples included
+    Lint,
+    /// rustdoc has no warning
+    Doc,
+    /// A run of a few steps writes its whole folder
+    Train,
+    /// A crate outside the workspace runs the training loop in the README of s5cl-losses
+    Consumer,
+    /// Every library packs, and builds from its package
+    Package,
+    /// All tests and examples, the tidy test among them
+    Test,
+}
+
 impl Args {
-    pub fn run(self) -> Result<()> {
+    /// Runs the command.
+    pub(crate) fn run(self) -> Result<()> {
+        let steps = self.step.map_or_else(|| Step::value_variants().to_vec(), |step| vec![step]);
+        for step in steps {
+            let started = Instant::now();
+            step.run().with_context(|| format!("ci step {} failed", step.name()))?;
+            println!("ci step {}: {:.0} s", step.name(), started.elapsed().as_secs_f64());
+        }
         Ok(())
+    }
+}
+
+impl Step {
+    fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    fn run(self) -> Result<()> {
+        let deny = ["--", "-D", "warnings"];
+        match self {
+            Self::Fmt => succeed(&mut cargo(["fmt", "--all", "--check"])),
+            Self::Lint => {
+                succeed(cargo(["clippy", "--workspace", "--all-targets", "--quiet"]).args(deny))
+            }
+            Self::Doc => succeed(
+                cargo(["doc", "--workspace", "--no-deps", "--quiet"])
+                    .env("RUSTDOCFLAGS", "-D warnings"),
+            ),
+            Self::Train => train(),
+            Self::Consumer => consumer(),
+            Self::Package => package(),
+            Self::Test => succeed(&mut cargo(["test", "--workspace"])),
+        }
+    }
+}
+
+fn train() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("run");
+    let command = ["xtask", "train", "--steps", "4", "--set", "evaluation.every=2", "--quiet"];
+    succeed(cargo(command).arg("--out").arg(&out))?;
+    let files = ["config.toml", "split.json", "metrics.jsonl", "metrics.json", "model.safetensors"];
+    for file in files.into_iter().chain(["report.html"]) {
+        if !out.join(file).is_file() {
+            bail!("the run wrote no {file}");
+        }
+    }
+    Ok(())
+}
+
+fn consumer() -> Result<()> {
+    let root = workspace_root()?;
+    let library = root.join("crates/s5cl-losses");
+    let readme = library.join("README.md");
+    let text = fs::read_to_string(&readme)?;
+    let program =
+        rust_example(&text).with_context(|| format!("{} has no Rust example", readme.display()))?;
+    let manifest: toml::Table = fs::read_to_string(root.join("Cargo.toml"))?.parse()?;
+    let dependencies = &manifest["workspace"]["dependencies"];
+    let manifest = format!(
+        "[package]\nname = \"consumer\"\nedition = \"2024\"\n\n[dependencies]\n\
+         candle-core = {}\ns5cl-losses = {{ path = {:?} }}\n",
+        dependencies["candle-core"],
+        library.display().to_string()
+    );
+
+    let folder = tempfile::tempdir()?;
+    fs::write(folder.path().join("Cargo.toml"), manifest)?;
+    // The versions that everything else is tested with; what is not needed here, cargo drops.
+    fs::copy(root.join("Cargo.lock"), folder.path().join("Cargo.lock"))?;
+    fs::create_dir(folder.path().join("src"))?;
+    fs::write(folder.path().join("src/main.rs"), program)?;
+    let mut run = cargo(["run", "--quiet"]);
+    succeed(run.args(ALONE).arg("--target-dir").arg(alone_target()?).current_dir(folder.path()))
+}
+
+fn package() -> Result<()> {
+    // The working tree is what is checked, committed or not.
+    let mut package = cargo(["package", "--workspace", "--allow-dirty", "--quiet"]);
+    package.args(["--exclude", "xtask", "--exclude", "s5cl-tests"]);
+    succeed(package.args(ALONE).arg("--target-dir").arg(alone_target()?))
+}
+
+/// The first block of Rust in a Markdown text.
+fn rust_example(markdown: &str) -> Option<&str> {
+    let (_, block) = markdown.split_once("```rust\n")?;
+    Some(block.split_once("```")?.0)
+}
+
+fn workspace_root() -> Result<PathBuf> {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(package.parent().context("xtask is in no folder")?.to_owned())
+}
+
+/// This program is `TARGET/PROFILE/xtask`.
+fn alone_target() -> Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let target = program.ancestors().nth(2).context("this program is in no target folder")?;
+    Ok(target.join("alone"))
+}
+
+fn cargo<const N: usize>(args: [&str; N]) -> Command {
+    // The cargo that started this program, if one did.
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(args).current_dir(env!("CARGO_MANIFEST_DIR"));
+    command
+}
+
+/// Runs a command to its end and fails where it does.
+fn succeed(command: &mut Command) -> Result<()> {
+    let parts: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
+    let line = format!("cargo {}", parts.join(" "));
+    eprintln!("$ {line}");
+    let status = command.status().with_context(|| format!("cannot start {line}"))?;
+    if !status.success() {
+        bail!("{line}: {status}");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rust_example;
+
+    #[test]
+    fn rust_example_is_the_first_block_of_rust() {
+        let markdown =
+            "# A\n\n```toml\na = 1\n```\n\n```rust\nfn main() {}\n```\n\n```rust\n2\n```\n";
+        assert_eq!(rust_example(markdown), Some("fn main() {}\n"));
+        assert_eq!(rust_example("no code"), None);
     }
 }

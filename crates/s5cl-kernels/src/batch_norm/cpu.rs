@@ -87,26 +87,28 @@ pub(super) fn forward(
     let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
     let block = block(channels);
     let mut out = vec![0.0; maps.len()];
-    out.par_chunks_mut(block).zip(maps.par_chunks(block)).enumerate().for_each(|(i, (out, maps))| {
-        let rows = out.chunks_exact_mut(channels).zip(maps.chunks_exact(channels));
-        match residual {
-            None => {
-                for (out, row) in rows {
-                    for c in 0..channels {
-                        out[c] = (row[c] * scale[c] + shift[c]).max(floor);
+    out.par_chunks_mut(block).zip(maps.par_chunks(block)).enumerate().for_each(
+        |(i, (out, maps))| {
+            let rows = out.chunks_exact_mut(channels).zip(maps.chunks_exact(channels));
+            match residual {
+                None => {
+                    for (out, row) in rows {
+                        for c in 0..channels {
+                            out[c] = (row[c] * scale[c] + shift[c]).max(floor);
+                        }
+                    }
+                }
+                Some(residual) => {
+                    let residual = residual[i * block..].chunks_exact(channels);
+                    for ((out, row), residual) in rows.zip(residual) {
+                        for c in 0..channels {
+                            out[c] = (row[c] * scale[c] + shift[c] + residual[c]).max(floor);
+                        }
                     }
                 }
             }
-            Some(residual) => {
-                let residual = residual[i * block..].chunks_exact(channels);
-                for ((out, row), residual) in rows.zip(residual) {
-                    for c in 0..channels {
-                        out[c] = (row[c] * scale[c] + shift[c] + residual[c]).max(floor);
-                    }
-                }
-            }
-        }
-    });
+        },
+    );
     out
 }
 
@@ -122,8 +124,7 @@ pub(super) fn backward(
     let masked = result.map(|result| mask(result, gradient));
     let gradient = masked.as_deref().unwrap_or(gradient);
     let mean: Vec<f32> = statistics.mean.iter().map(|&m| m as f32).collect();
-    let inverse: Vec<f32> =
-        (0..channels).map(|c| statistics.inverse_deviation(c) as f32).collect();
+    let inverse: Vec<f32> = (0..channels).map(|c| statistics.inverse_deviation(c) as f32).collect();
     let block = block(channels);
 
     let pairs = gradient.par_chunks(block).zip(maps.par_chunks(block));
@@ -145,16 +146,16 @@ pub(super) fn backward(
     let slope: Vec<f32> =
         for_weight.iter().zip(&inverse).map(|(sum, &i)| (sum / n) as f32 * i).collect();
     let mut out = vec![0.0; maps.len()];
-    out.par_chunks_mut(block)
-        .zip(maps.par_chunks(block).zip(gradient.par_chunks(block)))
-        .for_each(|(out, (maps, gradient))| {
+    out.par_chunks_mut(block).zip(maps.par_chunks(block).zip(gradient.par_chunks(block))).for_each(
+        |(out, (maps, gradient))| {
             let rows = maps.chunks_exact(channels).zip(gradient.chunks_exact(channels));
             for (out, (x, g)) in out.chunks_exact_mut(channels).zip(rows) {
                 for c in 0..channels {
                     out[c] = scale[c] * (g[c] - offset[c] - (x[c] - mean[c]) * slope[c]);
                 }
             }
-        });
+        },
+    );
     let parameters = for_weight.iter().chain(&for_bias).map(|&sum| sum as f32).collect();
     Gradients { maps: out, parameters, residual: masked }
 }

@@ -49,7 +49,9 @@ impl Conv2d {
         let (batch, height, width, in_channels) = maps.dims4()?;
         let (out_channels, weight_channels, kernel_height, kernel_width) = weight.dims4()?;
         if in_channels != weight_channels {
-            bail!("conv2d: maps {maps:?} have {in_channels} channels, weight {weight:?} expects {weight_channels}")
+            bail!(
+                "conv2d: maps {maps:?} have {in_channels} channels, weight {weight:?} expects {weight_channels}"
+            )
         }
         let Conv2dConfig { stride, padding } = self.config;
         let kernel = (kernel_height, kernel_width);

@@ -1,0 +1,322 @@
+//! Whole runs with the library crates alone: learning, stopping, resuming, refusing.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use s5cl_trainer::{Event, MethodKind, Outcome, Rule, StepRecord, TrainError, TrainState, train};
+
+use crate::golden_files::TestResult;
+use crate::pipeline_batches::{STEPS, Setup, TissueBatches};
+
+const MODEL: &str = "resnet-slim 16";
+const SEED: u64 = 7;
+
+/// What a run told and how it ended.
+struct Run {
+    records: Vec<StepRecord>,
+    validated: Vec<u64>,
+    saved: Vec<(u64, PathBuf)>,
+    ended: Result<Outcome, TrainError>,
+}
+
+/// Trains a state from where it stands, for at most `at_most` steps.
+fn run(setup: &Setup, state: &mut TrainState, folder: &Path, at_most: u64) -> TestResult<Run> {
+    let (mut records, mut validated, mut saved) = (Vec::new(), Vec::new(), Vec::new());
+    let n_asked = Cell::new(0);
+    let should_stop = || {
+        n_asked.set(n_asked.get() + 1);
+        n_asked.get() > at_most
+    };
+    let ended = train(
+        state,
+        &setup.method()?,
+        &setup.config(),
+        &setup.checkpoints(folder, MODEL),
+        &mut TissueBatches::new(setup.kind)?,
+        &mut |done, weights| {
+            assert!(!weights.is_empty());
+            validated.push(done);
+            Ok(())
+        },
+        &mut |event| {
+            match event {
+                Event::Step(record) => records.push(record),
+                Event::Checkpoint { step, path } => saved.push((step, path)),
+            }
+            Ok(())
+        },
+        &should_stop,
+    );
+    Ok(Run { records, validated, saved, ended })
+}
+
+fn finished(setup: &Setup, folder: &Path) -> TestResult<(TrainState, Run)> {
+    let mut state = setup.state(SEED)?;
+    let run = run(setup, &mut state, folder, u64::MAX)?;
+    assert!(matches!(run.ended, Ok(Outcome::Finished)), "{:?}", run.ended);
+    assert_eq!(run.records.len() as u64, STEPS);
+    Ok((state, run))
+}
+
+/// A state with other initial weights that continues from the newest checkpoint: what was not
+/// restored would show.
+fn resumed(setup: &Setup, folder: &Path) -> TestResult<TrainState> {
+    let mut state = setup.state(SEED + 1)?;
+    let newest = setup.checkpoints(folder, MODEL).newest()?.ok_or("no checkpoint")?;
+    newest.restore(&mut state)?;
+    assert_eq!(state.steps(), newest.step);
+    Ok(state)
+}
+
+/// The bits of weights, statistics, optimizer and average.
+fn bits(state: &TrainState) -> TestResult<BTreeMap<String, Vec<u32>>> {
+    let mut bits = BTreeMap::new();
+    for (name, tensor) in state.tensors() {
+        let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+        bits.insert(name, values.into_iter().map(f32::to_bits).collect());
+    }
+    Ok(bits)
+}
+
+fn assert_same_bits(what: &str, state: &TrainState, expected: &TrainState) -> TestResult {
+    let (bits, expected) = (bits(state)?, bits(expected)?);
+    assert!(bits.keys().eq(expected.keys()), "{what}");
+    for (name, bits) in bits {
+        assert!(bits == expected[&name], "{what}: {name} differs");
+    }
+    Ok(())
+}
+
+fn mean(records: &[StepRecord]) -> f64 {
+    records.iter().map(|record| record.total).sum::<f64>() / records.len() as f64
+}
+
+fn names_in(folder: &Path) -> TestResult<Vec<String>> {
+    let name = |entry: std::io::Result<fs::DirEntry>| {
+        Ok(entry?.file_name().to_string_lossy().into_owned())
+    };
+    let mut names: Vec<String> = fs::read_dir(folder)?.map(name).collect::<TestResult<_>>()?;
+    names.sort();
+    Ok(names)
+}
+
+#[test]
+fn run_lowers_the_loss_and_tells_the_terms_of_its_method() -> TestResult {
+    for (kind, has_supervised, has_unsupervised, n_views) in [
+        (MethodKind::S5cl, true, true, 2 * (12 + 16)),
+        (MethodKind::Supcon, true, false, 2 * 12),
+        (MethodKind::CrossEntropy, false, false, 2 * 12),
+    ] {
+        let folder = tempfile::tempdir()?;
+        let (_, run) = finished(&Setup { kind, ..Setup::s5cl() }, folder.path())?;
+        let (first, last) = (mean(&run.records[..3]), mean(&run.records[STEPS as usize - 3..]));
+        assert!(last < first, "{kind:?}: from {first} to {last}");
+        assert_eq!(run.validated, [4, 8, 12], "{kind:?}");
+        for (step, record) in run.records.iter().enumerate() {
+            let terms = [record.supervised, record.unsupervised, record.classification];
+            let has = terms.map(|term| term.is_some());
+            assert_eq!(has, [has_supervised, has_unsupervised, true], "{kind:?}");
+            let sum: f64 = terms.into_iter().flatten().sum();
+            // The total is summed in f32.
+            assert!((record.total - sum).abs() < 1e-5 * sum, "{kind:?}: {record:?}");
+            let floors = [record.supervised_floor, record.unsupervised_floor];
+            assert_eq!(floors.map(|f| f.is_some()), [has_supervised, has_unsupervised]);
+            assert!(floors.into_iter().flatten().sum::<f64>() < sum, "{kind:?}: {record:?}");
+            assert_eq!((record.step, record.n_views), (step as u64, n_views), "{kind:?}");
+            assert!(record.gradient_norm > 0.0, "{kind:?}: {record:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn pseudo_labels_take_over_after_the_configured_step() -> TestResult {
+    let folders = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let never = Setup::s5cl();
+    let after_4 = Setup { pseudo_labels_after_steps: 4, ..never };
+    let (_, instances) = finished(&never, folders.0.path())?;
+    let (_, switched) = finished(&after_4, folders.1.path())?;
+    assert_eq!(instances.records[..5], switched.records[..5]);
+    for (step, record) in switched.records.iter().enumerate() {
+        assert_eq!(record.pseudo_share, if step > 4 { 1.0 } else { 0.0 }, "step {step}");
+        assert_eq!(record.pseudo_accepted, Some(1.0), "step {step}");
+    }
+    let at_switch = (&instances.records[5], &switched.records[5]);
+    assert_eq!(at_switch.0.supervised, at_switch.1.supervised, "the weights are still the same");
+    assert_ne!(at_switch.0.unsupervised, at_switch.1.unsupervised);
+    Ok(())
+}
+
+#[test]
+fn run_interrupted_and_resumed_gives_the_bits_of_an_uninterrupted_one() -> TestResult {
+    let adam = ([0.9, 0.999], 1e-8);
+    for (rule, ema_decay) in [
+        (Rule::Adamax { betas: adam.0, epsilon: adam.1 }, Some(0.9)),
+        (Rule::AdamW { betas: adam.0, epsilon: adam.1 }, Some(0.99)),
+        (Rule::Sgd { momentum: 0.9, nesterov: true }, Some(0.9)),
+        (Rule::Sgd { momentum: 0.0, nesterov: false }, None),
+    ] {
+        let what = format!("{rule:?}");
+        let setup = Setup { rule, ema_decay, pseudo_labels_after_steps: 6, ..Setup::s5cl() };
+        let folders = (tempfile::tempdir()?, tempfile::tempdir()?);
+        let (uninterrupted, expected) = finished(&setup, folders.0.path())?;
+
+        let mut state = setup.state(SEED)?;
+        let before = run(&setup, &mut state, folders.1.path(), 7)?;
+        assert!(matches!(before.ended, Ok(Outcome::Interrupted)), "{what}: {:?}", before.ended);
+        let mut state = resumed(&setup, folders.1.path())?;
+        assert_eq!(state.steps(), 7, "{what}");
+        let after = run(&setup, &mut state, folders.1.path(), u64::MAX)?;
+        assert!(matches!(after.ended, Ok(Outcome::Finished)), "{what}: {:?}", after.ended);
+
+        assert_eq!([before.records, after.records].concat(), expected.records, "{what}");
+        assert_same_bits(&what, &state, &uninterrupted)?;
+        // What is evaluated and kept is the average, and not the present weights.
+        let is_average = state.weights()["conv1.weight"].to_string()
+            != state.parameters.all()["conv1.weight"].to_string();
+        assert_eq!(is_average, ema_decay.is_some(), "{what}");
+    }
+    Ok(())
+}
+
+#[test]
+fn run_killed_between_checkpoints_repeats_the_same_steps() -> TestResult {
+    let setup = Setup::s5cl();
+    let folders = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let (uninterrupted, expected) = finished(&setup, folders.0.path())?;
+
+    let mut state = setup.state(SEED)?;
+    let ended = train(
+        &mut state,
+        &setup.method()?,
+        &setup.config(),
+        &setup.checkpoints(folders.1.path(), MODEL),
+        &mut TissueBatches::new(setup.kind)?,
+        &mut |_, _| Ok(()),
+        &mut |event| match event {
+            Event::Step(record) if record.step == 7 => Err("no space left".into()),
+            _ => Ok(()),
+        },
+        &|| false,
+    );
+    let error = ended.unwrap_err();
+    assert!(matches!(error, TrainError::Listener { step: 8, .. }), "{error:?}");
+    let mut state = resumed(&setup, folders.1.path())?;
+    assert_eq!(state.steps(), 5);
+    let after = run(&setup, &mut state, folders.1.path(), u64::MAX)?;
+    assert_eq!(after.records, expected.records[5..]);
+    assert_same_bits("after step 5", &state, &uninterrupted)
+}
+
+#[test]
+fn loss_that_is_not_finite_stops_the_run_and_names_step_and_term() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let rule = Rule::Sgd { momentum: 0.0, nesterov: false };
+    let setup = Setup { rule, learning_rate: 1e30, checkpoint_every: 1, ..Setup::s5cl() };
+    let mut state = setup.state(SEED)?;
+    let run = run(&setup, &mut state, folder.path(), u64::MAX)?;
+    let Err(TrainError::NotFinite { step, term, value }) = &run.ended else {
+        return Err(format!("not stopped: {:?}", run.ended).into());
+    };
+    assert!(!value.is_finite());
+    // Embeddings of 1e30 have zero directions, which is finite; their logits are not.
+    assert_eq!((*step, *term), (1, "the classification term"));
+    assert_eq!(run.records.len(), 1, "a step that fails is not told as taken");
+    assert_eq!(state.steps(), 1, "nor taken");
+    assert_eq!(run.saved.last().map(|(step, _)| *step), Some(1));
+    assert_eq!(names_in(folder.path())?, ["step-00000001"]);
+    Ok(())
+}
+
+#[test]
+fn checkpoints_beyond_those_to_keep_are_removed() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let setup = Setup { checkpoint_every: 5, keep: 2, ..Setup::s5cl() };
+    let (_, run) = finished(&setup, folder.path())?;
+    let steps: Vec<u64> = run.saved.iter().map(|(step, _)| *step).collect();
+    assert_eq!(steps, [5, 10, 12]);
+    assert_eq!(names_in(folder.path())?, ["step-00000010", "step-00000012"]);
+    Ok(())
+}
+
+#[test]
+fn checkpoint_that_is_damaged_is_refused() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let setup = Setup::s5cl();
+    let checkpoints = setup.checkpoints(folder.path(), MODEL);
+    let place = checkpoints.save(&setup.state(SEED)?)?;
+    let damaged = || match checkpoints.newest() {
+        Err(TrainError::Damaged { path, reason }) if path == place => reason,
+        other => format!("not refused: {other:?}"),
+    };
+    for (file, expected) in [
+        ("state.safetensors", "the checksum of state.safetensors differs"),
+        ("checkpoint.json", "checkpoint.json is not as written"),
+    ] {
+        let file = place.join(file);
+        let whole = fs::read(&file)?;
+        for position in [0, whole.len() - 1] {
+            let mut bytes = whole.clone();
+            bytes[position] ^= 0x10;
+            fs::write(&file, &bytes)?;
+            assert!(damaged().starts_with(expected), "byte {position}: {}", damaged());
+        }
+        fs::write(&file, &whole[..whole.len() / 2])?;
+        assert!(damaged().starts_with(expected), "cut off: {}", damaged());
+        fs::remove_file(&file)?;
+        assert!(damaged().starts_with("cannot read"), "removed: {}", damaged());
+        fs::write(&file, &whole)?;
+        assert!(checkpoints.newest()?.is_some_and(|newest| newest.path == place));
+    }
+    Ok(())
+}
+
+#[test]
+fn checkpoint_header_with_other_numbers_is_refused() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let setup = Setup::s5cl();
+    let checkpoints = setup.checkpoints(folder.path(), MODEL);
+    let header = checkpoints.save(&setup.state(SEED)?)?.join("checkpoint.json");
+    let whole = fs::read_to_string(&header)?;
+    for (written, other, expected) in [
+        ("\"step\": 0", "\"step\": 1", "is damaged: checkpoint.json says that it is of step 1"),
+        ("\"schema\": 1", "\"schema\": 2", "does not fit this run: it has schema 2"),
+    ] {
+        assert!(whole.contains(written), "{whole}");
+        fs::write(&header, whole.replace(written, other))?;
+        let message = checkpoints.newest().unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+    Ok(())
+}
+
+#[test]
+fn checkpoint_of_another_model_is_refused() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let setup = Setup::s5cl();
+    setup.checkpoints(folder.path(), MODEL).save(&setup.state(SEED)?)?;
+
+    let error = setup.checkpoints(folder.path(), "resnet18").newest().unwrap_err();
+    assert!(matches!(&error, TrainError::Foreign { .. }), "{error}");
+    assert!(error.to_string().contains("model is resnet-slim 16 there and resnet18 here"));
+
+    // The same identity, and yet another shape, optimizer or average.
+    for other in [
+        Setup { embedding_dim: 8, ..setup },
+        Setup { rule: Rule::AdamW { betas: [0.9, 0.999], epsilon: 1e-8 }, ..setup },
+    ] {
+        let newest = setup.checkpoints(folder.path(), MODEL).newest()?.ok_or("no checkpoint")?;
+        let error = newest.restore(&mut other.state(SEED)?).unwrap_err();
+        assert!(matches!(error, TrainError::Foreign { .. }), "{other:?}: {error}");
+    }
+    let without_average = tempfile::tempdir()?;
+    let plain = Setup { ema_decay: None, ..setup };
+    plain.checkpoints(without_average.path(), MODEL).save(&plain.state(SEED)?)?;
+    let newest =
+        setup.checkpoints(without_average.path(), MODEL).newest()?.ok_or("no checkpoint")?;
+    let error = newest.restore(&mut setup.state(SEED)?).unwrap_err();
+    assert!(error.to_string().contains("no average"), "{error}");
+    Ok(())
+}
