@@ -26,7 +26,13 @@ mod numeric_gradients;
 /// What no change of order, name, scale or direction may do to a loss.
 #[cfg(test)]
 mod properties;
+/// The formulas of `numeric_gradients`.
+#[cfg(test)]
+mod reference_formulas;
 
+/// Checkpoints of the runs in `pipeline`: how many stay, and which are refused.
+#[cfg(test)]
+mod checkpoints;
 /// The same bits on any number of threads.
 #[cfg(test)]
 mod determinism;

@@ -52,7 +52,7 @@ impl TissueBatches {
             labeled: ClassBalancedSampler::new(&with_labels, 12, 2, 0)?,
             pool: kind
                 .uses_unlabeled()
-                .then(|| PoolSampler::new(&parts.unlabeled, 16, 0))
+                .then(|| PoolSampler::new(&parts.unlabeled, 8, 0))
                 .transpose()?,
             weak: Pipeline::new(&weak, 0)?,
             strong: Pipeline::new(&strong, 0)?,

@@ -8,7 +8,14 @@ use crate::support::{Place, read_json};
 fn train_writes_the_whole_run_folder() {
     let place = Place::new();
     let ran = place.train_tiny("run", 10, &["--json"]).succeeded();
-    for name in ["config.toml", "split.json", "metrics.jsonl", "model.safetensors", "metrics.json", "report.html"] {
+    for name in [
+        "config.toml",
+        "split.json",
+        "metrics.jsonl",
+        "model.safetensors",
+        "metrics.json",
+        "report.html",
+    ] {
         assert!(place.path("run").join(name).is_file(), "{name}");
     }
     assert!(place.path("run/checkpoints/step-00000010").is_dir());
@@ -21,7 +28,9 @@ fn train_writes_the_whole_run_folder() {
         assert!(metrics["test"][key].is_f64(), "{key}");
     }
     assert!(metrics["baselines"]["color_knn"].is_f64());
-    assert!(ran.out.contains("color kNN") && ran.out.contains("chance") && ran.out.contains("recall"));
+    assert!(
+        ran.out.contains("color kNN") && ran.out.contains("chance") && ran.out.contains("recall")
+    );
     let opened = std::fs::read_to_string(place.path("run/metrics.jsonl")).unwrap();
     assert_eq!(opened.matches("test-opened").count(), 1);
 }
@@ -35,7 +44,11 @@ fn train_gives_the_same_bits_for_any_number_of_workers() {
         place.train_tiny(&run, 8, &["--workers", workers, "--prefetch", workers]).succeeded();
         weights.push(std::fs::read(place.path(&run).join("model.safetensors")).unwrap());
     }
-    let threads = place.command(&["train", "--quiet", "--out", "threads", "--steps", "8"]).args(crate::support::TINY).env("RAYON_NUM_THREADS", "1").output();
+    let threads = place
+        .command(&["train", "--quiet", "--out", "threads", "--steps", "8"])
+        .args(crate::support::TINY)
+        .env("RAYON_NUM_THREADS", "1")
+        .output();
     assert!(threads.unwrap().status.success());
     weights.push(std::fs::read(place.path("threads/model.safetensors")).unwrap());
     assert!(weights.windows(2).all(|pair| pair[0] == pair[1]));
@@ -45,7 +58,9 @@ fn train_gives_the_same_bits_for_any_number_of_workers() {
 fn train_on_its_own_config_repeats_the_run() {
     let place = Place::new();
     place.train_tiny("first", 6, &["--method", "supcon", "--seed", "4"]).succeeded();
-    place.run(&["train", "--quiet", "--config", "first/config.toml", "--out", "second"]).succeeded();
+    place
+        .run(&["train", "--quiet", "--config", "first/config.toml", "--out", "second"])
+        .succeeded();
     let weights = |run: &str| std::fs::read(place.path(run).join("model.safetensors")).unwrap();
     assert_eq!(weights("first"), weights("second"));
 }
@@ -58,7 +73,17 @@ fn train_methods_and_losses_all_run() {
         ("supcon", &["--method", "supcon"]),
         ("triplet", &["--set", "loss.supervised=triplet"]),
         ("best", &["--set", "evaluation.select=best", "--set", "training.ema_decay=0.9"]),
-        ("all-labels", &["--labels-per-class", "0", "--set", "data.sampler=reference", "--set", "loss.reduction=pml-avg-nonzero"]),
+        (
+            "all-labels",
+            &[
+                "--labels-per-class",
+                "0",
+                "--set",
+                "data.sampler=reference",
+                "--set",
+                "loss.reduction=pml-avg-nonzero",
+            ],
+        ),
     ];
     for (run, more) in cases {
         place.train_tiny(run, 8, more).succeeded();
@@ -69,21 +94,29 @@ fn train_methods_and_losses_all_run() {
         serde_json::from_str(text.lines().next().unwrap()).unwrap()
     };
     assert!(terms("cross-entropy").get("supervised").is_none());
-    assert!(terms("supcon").get("unsupervised").is_none() && terms("supcon")["supervised"].is_f64());
+    assert!(
+        terms("supcon").get("unsupervised").is_none() && terms("supcon")["supervised"].is_f64()
+    );
 }
 
 #[test]
 fn class_folder_trains_evaluates_predicts_and_embeds() {
     let place = Place::new();
     place.write_classes("tiles");
-    let train = ["train", "--out", "run", "--data", "tiles", "--labels-per-class", "2", "--steps", "4"];
+    let train =
+        ["train", "--out", "run", "--data", "tiles", "--labels-per-class", "2", "--steps", "4"];
     let small = ["--set", "data.batch_labeled=6", "--set", "data.batch_unlabeled=4"];
     let ran = place.run(&[&train[..], &small[..]].concat()).succeeded();
     assert!(ran.err.contains("images of different size"), "{}", ran.err);
 
     let evaluated = place.run(&["evaluate", "--run", "run", "--json"]).succeeded().json();
-    assert_eq!(evaluated["accuracy"], read_json(&place.path("run/metrics.json"))["test"]["accuracy"]);
-    let other = place.run(&["evaluate", "--run", "run", "--data", "tiles", "--split", "all", "--json"]).succeeded();
+    assert_eq!(
+        evaluated["accuracy"],
+        read_json(&place.path("run/metrics.json"))["test"]["accuracy"]
+    );
+    let other = place
+        .run(&["evaluate", "--run", "run", "--data", "tiles", "--split", "all", "--json"])
+        .succeeded();
     assert_eq!(other.json()["confusion"].as_array().unwrap().len(), 3);
 
     place.run(&["predict", "--run", "run", "--images", "tiles", "--out", "labels.csv"]).succeeded();
@@ -100,7 +133,9 @@ fn class_folder_trains_evaluates_predicts_and_embeds() {
     let npy = std::fs::read(place.path("e.npy")).unwrap();
     assert!(String::from_utf8_lossy(&npy).contains("'shape': (21, 64)"));
     assert_eq!(std::fs::read_to_string(place.path("e.paths.txt")).unwrap().lines().count(), 21);
-    place.run(&["embed", "--run", "run", "--images", "tiles/class0/0.png", "--out", "e.safetensors"]).succeeded();
+    place
+        .run(&["embed", "--run", "run", "--images", "tiles/class0/0.png", "--out", "e.safetensors"])
+        .succeeded();
     assert!(place.path("e.safetensors").is_file());
 }
 
@@ -109,7 +144,19 @@ fn damaged_image_is_left_out_only_when_asked_to() {
     let place = Place::new();
     place.write_classes("tiles");
     std::fs::write(place.path("tiles/class1/0.png"), b"not an image").unwrap();
-    let train = ["train", "--out", "run", "--data", "tiles", "--labels-per-class", "2", "--steps", "2", "--set", "data.batch_labeled=6"];
+    let train = [
+        "train",
+        "--out",
+        "run",
+        "--data",
+        "tiles",
+        "--labels-per-class",
+        "2",
+        "--steps",
+        "2",
+        "--set",
+        "data.batch_labeled=6",
+    ];
     place.run(&train).refused(2, &["class1/0.png"]);
     assert!(!place.path("run").exists());
     let ran = place.run(&[&train[..], &["--skip-bad-images"]].concat()).succeeded();
@@ -120,7 +167,9 @@ fn damaged_image_is_left_out_only_when_asked_to() {
 #[test]
 fn data_inspect_writes_a_contact_sheet() {
     let place = Place::new();
-    let ran = place.run(&["data", "inspect", "synthetic:tissue?images=90", "--out", "sheet.png"]).succeeded();
+    let ran = place
+        .run(&["data", "inspect", "synthetic:tissue?images=90", "--out", "sheet.png"])
+        .succeeded();
     assert!(ran.out.contains("lymphocytes"));
     assert!(image::open(place.path("sheet.png")).unwrap().height() > 9 * 128);
 }
@@ -128,8 +177,17 @@ fn data_inspect_writes_a_contact_sheet() {
 #[test]
 fn benchmark_fills_its_table() {
     let place = Place::new();
-    let mut arguments = vec!["benchmark", "label-efficiency", "--methods", "cross-entropy,s5cl", "--seeds", "2"];
-    arguments.extend(["--learning-rates", "1e-3,1e-2", "--out", "table", "--json", "--set", "training.steps=3"]);
+    let mut arguments =
+        vec!["benchmark", "label-efficiency", "--methods", "cross-entropy,s5cl", "--seeds", "2"];
+    arguments.extend([
+        "--learning-rates",
+        "1e-3,1e-2",
+        "--out",
+        "table",
+        "--json",
+        "--set",
+        "training.steps=3",
+    ]);
     arguments.extend(crate::support::TINY);
     let plan = place.run(&[&arguments[..], &["--plan"]].concat()).succeeded();
     assert!(plan.err.contains("6 runs") && !place.path("table").exists(), "{}", plan.err);
@@ -137,7 +195,11 @@ fn benchmark_fills_its_table() {
     let results = ran.json();
     assert_eq!(results["rows"].as_array().unwrap().len(), 4);
     assert_eq!(results, read_json(&place.path("table/results.json")));
-    assert!(std::fs::read_to_string(place.path("table/results.md")).unwrap().contains("| cross-entropy | 5 |"));
+    assert!(
+        std::fs::read_to_string(place.path("table/results.md"))
+            .unwrap()
+            .contains("| cross-entropy | 5 |")
+    );
 }
 
 #[test]

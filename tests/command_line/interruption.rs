@@ -112,7 +112,8 @@ fn interrupt_saves_says_how_to_go_on_and_exits_with_130() {
     let place = Place::new();
     assert!(start(&place, "reference").wait().unwrap().success());
     let mut command = place.command(&["train", "--quiet", "--out", "run", "--steps", STEPS]);
-    let mut child = command.args(TINY).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        command.args(TINY).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     assert!(wait_for(&place.path("run/checkpoints"), ["step-", "000"], &mut child));
     Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     let output = child.wait_with_output().unwrap();

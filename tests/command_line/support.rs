@@ -73,7 +73,12 @@ impl Place {
             for number in 0..7 {
                 let extension = ["png", "jpg", "tiff"][number as usize % 3];
                 let side = 20 + number % 2;
-                self.write_image(&format!("{root}/class{class_idx}/{number}.{extension}"), side, class_idx, number);
+                self.write_image(
+                    &format!("{root}/class{class_idx}/{number}.{extension}"),
+                    side,
+                    class_idx,
+                    number,
+                );
             }
         }
     }
@@ -108,7 +113,8 @@ impl Ran {
     #[track_caller]
     pub(crate) fn refused(self, code: i32, parts: &[&str]) {
         assert_eq!(self.code, Some(code), "{}\n{}", self.out, self.err);
-        let lines: Vec<&str> = self.err.lines().filter(|line| line.starts_with("error: ")).collect();
+        let lines: Vec<&str> =
+            self.err.lines().filter(|line| line.starts_with("error: ")).collect();
         assert_eq!(lines.len(), 1, "{}", self.err);
         for part in parts {
             assert!(lines[0].contains(part), "{:?} is not in {:?}", part, lines[0]);
@@ -129,7 +135,8 @@ pub(crate) fn read_json(path: &Path) -> Value {
 /// The events of a run without what depends on the clock.
 pub(crate) fn events(run: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    let mut events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut events: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for event in &mut events {
         event.as_object_mut().unwrap().remove("images_per_second");
     }

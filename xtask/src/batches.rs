@@ -5,8 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use s5cl_augment::Pipeline;
 use s5cl_data::{
-    ClassBalancedSampler, DataError, Dataset, Draw, Loader, LoaderError, PoolSampler,
-    ReferenceSampler,
+    ClassBalancedSampler, DataError, Dataset, Draw, Loader, PoolSampler, ReferenceSampler,
 };
 use s5cl_random::stream;
 use s5cl_trainer::{Batch, BatchSource, MethodKind, SourceError, Views};
@@ -15,6 +14,7 @@ use tracing::info_span;
 use crate::config::{RunConfig, Sampler};
 use crate::experiment::Experiment;
 use crate::failure::BadInput;
+use crate::tiles::unwrap_loader_error;
 
 /// Makes the batch of any step.
 pub(crate) struct BatchMaker {
@@ -169,13 +169,5 @@ impl BatchSource for PrefetchedBatches {
             Some(Err(error)) => Err(unwrap_loader_error(error).into()),
             None => Err(format!("step {step} is beyond the steps of the run").into()),
         }
-    }
-}
-
-/// The error of the step without the step, which whoever asked for it knows.
-pub(crate) fn unwrap_loader_error(error: LoaderError<DataError>) -> anyhow::Error {
-    match error {
-        LoaderError::Failed { error, .. } => error.into(),
-        other => anyhow::anyhow!("{other}"),
     }
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use anyhow::Result;
 use s5cl_backbone::Normalization;
 use s5cl_data::{
-    CommonSize, DataError, Dataset, LabelBudget, Loader, Partition, Spec, SplitManifest, TileBatch,
-    open, partition,
+    CommonSize, DataError, Dataset, LabelBudget, Loader, Partition, Spec, SplitManifest, open,
+    partition,
 };
 
 use crate::config::RunConfig;
 use crate::failure::BadInput;
+use crate::tiles::{read_tiles, unwrap_loader_error};
 
 /// Above this size, tiles are scaled down where the settings name no size: what a CPU trains on
 /// in reasonable time.
@@ -160,7 +161,7 @@ fn readable(
     };
     let mut bad = Vec::new();
     for (sample_idx, result) in Loader::new(0..n as u64, workers, 64, read).enumerate() {
-        if let Some(reason) = result.map_err(crate::batches::unwrap_loader_error)? {
+        if let Some(reason) = result.map_err(unwrap_loader_error)? {
             bad.push((sample_idx, reason));
         }
     }
@@ -211,21 +212,4 @@ fn channel_statistics(pixels: &[u8]) -> ([f32; 3], [f32; 3]) {
     let mean = sums.map(|sum| sum as f64 / n);
     let std = [0, 1, 2].map(|c| (squares[c] as f64 / n - mean[c].powi(2)).max(0.0).sqrt());
     (mean.map(|mean| round(mean / 255.0)), std.map(|std| round(std / 255.0).max(0.01)))
-}
-
-/// Reads tiles into one batch.
-pub(crate) fn read_tiles(
-    dataset: &Arc<Dataset>,
-    samples: &[usize],
-    size: u32,
-    workers: usize,
-) -> Result<TileBatch> {
-    let (reader, wanted) = (dataset.clone(), samples.to_vec());
-    let tiles =
-        Loader::new(0..samples.len() as u64, workers, 64, move |i| reader.tile(wanted[i as usize]));
-    let mut batch = TileBatch::with_capacity(samples.len(), size, size);
-    for tile in tiles {
-        batch.push(&tile.map_err(crate::batches::unwrap_loader_error)?)?;
-    }
-    Ok(batch)
 }

@@ -16,9 +16,8 @@ use s5cl_eval::{
 use s5cl_trainer::write_atomic;
 use serde::{Deserialize, Serialize};
 
-use crate::batches::unwrap_loader_error;
-use crate::experiment::read_tiles;
 use crate::failure::BadInput;
+use crate::tiles::{read_tiles, unwrap_loader_error};
 
 /// Images that go through the model at a time.
 const CHUNK: usize = 128;

@@ -5,9 +5,11 @@ mod commands;
 mod config;
 mod experiment;
 mod run_folder;
+mod tiles;
 
 mod batches;
 mod inference;
+mod outcome;
 mod training;
 
 mod progress;

@@ -55,6 +55,10 @@ impl RunFolder {
 
     /// One that an earlier run made.
     pub(crate) fn open(path: &Path) -> Result<Self> {
+        if !path.exists() {
+            let message = format!("the run folder {} does not exist", path.display());
+            return Err(BadInput::new(message).into());
+        }
         if !path.join(CONFIG).is_file() {
             let message = format!("{} is not a run folder: it has no {CONFIG}", path.display());
             return Err(BadInput::new(message).into());
@@ -79,6 +83,11 @@ impl RunFolder {
             .map_err(|e| BadInput::new(format!("cannot read {}: {e}", path.display())))?;
         let parsed = serde_json::from_str(&text);
         Ok(parsed.map_err(|e| BadInput::new(format!("{} is damaged: {e}", path.display())))?)
+    }
+
+    /// The report, if it is written.
+    pub(crate) fn report(&self) -> PathBuf {
+        self.path.join("report.html")
     }
 
     /// The folder of the checkpoints.

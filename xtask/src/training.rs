@@ -1,4 +1,4 @@
-//! One run: from settings to weights, and from weights to a result.
+//! One run: from settings to weights.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -6,24 +6,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::Result;
 use candle_core::{Device, Tensor};
 use s5cl_backbone::{Model, ModelConfig, Parameters, load_weights};
-use s5cl_eval::{ClassificationResult, chance};
+use s5cl_eval::ClassificationResult;
 use s5cl_trainer::{
     Checkpoints, Event, Method, Optimizer, Outcome, SourceError, TrainConfig, TrainState,
     WeightAverage, train, write_atomic,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::batches::{BatchMaker, PrefetchedBatches};
 use crate::config::{RunConfig, Select};
 use crate::experiment::{Experiment, with_labels};
-use crate::failure::{BadInput, Interrupted};
-use crate::inference::{Card, Predictor, color_knn, write_weights};
+use crate::failure::Interrupted;
+use crate::inference::{Card, Predictor, write_weights};
+use crate::outcome::Trained;
 use crate::progress::Progress;
 use crate::run_folder::RunFolder;
-use crate::system::peak_memory_mib;
 use crate::timing::SpanTimes;
 
 /// What changes how a run is computed and shown, and none of its results.
@@ -48,29 +48,10 @@ pub(crate) struct Run<'a> {
     pub(crate) experiment: Experiment,
     /// Its folder.
     pub(crate) folder: RunFolder,
-    options: &'a Options<'a>,
+    pub(crate) options: &'a Options<'a>,
     maker: Arc<BatchMaker>,
     predictor: Predictor,
     notes: Vec<String>,
-}
-
-/// What training took and gave, before any test.
-pub(crate) struct Trained {
-    seconds: f64,
-    views_per_second: f64,
-    timing: BTreeMap<String, f64>,
-    /// The figures of the last validation, if there are validation images.
-    pub(crate) validation: Option<Value>,
-}
-
-/// The end of a run.
-pub(crate) struct Finished {
-    /// The content of `metrics.json`.
-    pub(crate) metrics: Value,
-    /// The result on test.
-    pub(crate) test: ClassificationResult,
-    /// What color alone gives there.
-    pub(crate) color: ClassificationResult,
 }
 
 impl<'a> Run<'a> {
@@ -238,77 +219,6 @@ impl<'a> Run<'a> {
         write_weights(&self.folder.weights(), &self.predictor.card, &state.weights())
     }
 
-    /// Opens the test images, writes `metrics.json` and the report.
-    pub(crate) fn finish(&self, trained: &Trained) -> Result<Finished> {
-        let Self { experiment, folder, .. } = self;
-        let steps = self.config.training.steps;
-        let predictor = Predictor::open(&folder.weights())?;
-        let opened =
-            || folder.append_events()?.append("test-opened", steps, &json!({ "by": "train" }));
-        let samples = with_labels(&experiment.dataset, experiment.test.open(opened)?)?;
-        let workers = self.options.workers;
-        let test = predictor.evaluate(&experiment.dataset, &samples, workers)?;
-        let size = self.config.data.image_size;
-        let color = color_knn(&experiment.dataset, &experiment.labeled, &samples, size, workers)?;
-        folder.append_events()?.append("test", steps, &test)?;
-        let metrics = self.metrics(trained, &test, &color)?;
-        folder.write_metrics(&metrics)?;
-        s5cl_report::write_report(folder.path())?;
-        Ok(Finished { metrics, test, color })
-    }
-
-    fn metrics(
-        &self,
-        trained: &Trained,
-        test: &ClassificationResult,
-        color: &ClassificationResult,
-    ) -> Result<Value> {
-        let Self { config, experiment, .. } = self;
-        let last = self.folder.events().into_iter().rev().find(|event| event["kind"] == "train");
-        let final_loss = last.ok_or_else(|| anyhow!("the run has no step"))?["total"].clone();
-        let n_classes = experiment.dataset.n_classes();
-        Ok(json!({
-            "schema": 1,
-            "version": config.version,
-            "method": config.method,
-            "preset": config.preset,
-            "seed": config.seed,
-            "device": "cpu",
-            "steps": config.training.steps,
-            "dataset": {
-                "name": experiment.dataset.name,
-                "n_classes": n_classes,
-                "n_labeled": experiment.labeled.len(),
-                "n_unlabeled": experiment.unlabeled.len(),
-                "n_validation": experiment.validation.len(),
-                "n_test": experiment.test.len(),
-            },
-            "test": test,
-            "validation": trained.validation,
-            "train": {
-                "seconds": round(trained.seconds, 2),
-                "images_per_second": round(trained.views_per_second, 1),
-                "peak_memory_mib": peak_memory_mib(),
-                "final_loss": final_loss,
-            },
-            "baselines": { "chance": chance(n_classes), "color_knn": color.balanced_accuracy },
-            "timing": trained.timing,
-            "warnings": self.warnings(color, test),
-            "run": self.folder.path().display().to_string(),
-        }))
-    }
-
-    fn warnings(&self, color: &ClassificationResult, test: &ClassificationResult) -> Vec<String> {
-        let mut warnings = self.notes.clone();
-        if color.balanced_accuracy >= test.balanced_accuracy {
-            warnings.push(
-                "color alone does as well on the same labels: the result says little about shape"
-                    .to_owned(),
-            );
-        }
-        warnings
-    }
-
     /// What a checkpoint must agree with.
     fn identity(&self) -> BTreeMap<String, String> {
         let config = &self.config;
@@ -334,19 +244,4 @@ fn card(config: &RunConfig, experiment: &Experiment) -> Card {
         mean: experiment.normalization.mean,
         std: experiment.normalization.std,
     }
-}
-
-/// Finds a run's folder from what a user types.
-pub(crate) fn open_folder(path: &Path) -> Result<RunFolder> {
-    if !path.exists() {
-        return Err(
-            BadInput::new(format!("the run folder {} does not exist", path.display())).into()
-        );
-    }
-    RunFolder::open(path).with_context(|| "cannot open the run")
-}
-
-fn round(value: f64, digits: i32) -> f64 {
-    let scale = 10_f64.powi(digits);
-    (value * scale).round() / scale
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use image::RgbImage;
@@ -199,6 +200,13 @@ impl fmt::Debug for Dataset {
             .field("digest", &self.digest)
             .finish_non_exhaustive()
     }
+}
+
+/// What reports call the dataset at a path: the last part of the path, without `.npz`.
+pub(crate) fn name_of(path: &Path) -> String {
+    let full = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let name = if full.is_dir() { full.file_name() } else { full.file_stem() };
+    name.map_or_else(|| "dataset".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 fn digest_of(class_names: &[String], samples: &[Sample], content: &[u8]) -> String {

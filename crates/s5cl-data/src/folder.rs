@@ -18,9 +18,9 @@ use std::sync::Arc;
 use image::RgbImage;
 use walkdir::{DirEntry, WalkDir};
 
+use crate::dataset::name_of;
 use crate::decode::decode_file;
 use crate::digest::Digest;
-use crate::spec::name_of;
 use crate::{DataError, Dataset, Sample, Split, Tiles};
 
 const EXTENSIONS: [&str; 7] = ["png", "jpg", "jpeg", "tif", "tiff", "bmp", "webp"];

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use walkdir::WalkDir;
 
+use crate::dataset::name_of;
 use crate::folder::{Files, is_image, not_walkable, parts, visible};
-use crate::spec::name_of;
 use crate::{DataError, Dataset, Sample, npz};
 
 /// Opens an image, all images in a folder at any depth, or the images of a MedMNIST `.npz` file.

@@ -1,7 +1,7 @@
 //! How a user names a dataset, and how it is opened.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -84,13 +84,6 @@ pub fn open(spec: &Spec) -> Result<Dataset, DataError> {
     }
 }
 
-/// What reports call the dataset at a path: the last part of the path, without `.npz`.
-pub(crate) fn name_of(path: &Path) -> String {
-    let full = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let name = if full.is_dir() { full.file_name() } else { full.file_stem() };
-    name.map_or_else(|| "dataset".to_owned(), |name| name.to_string_lossy().into_owned())
-}
-
 fn tissue_config(spec: &str, set: &str) -> Result<TissueConfig, DataError> {
     let (name, options) = set.split_once('?').unwrap_or((set, ""));
     if name != "tissue" {
@@ -151,6 +144,8 @@ fn open_tissue(spec: &Spec, config: &TissueConfig) -> Result<Dataset, DataError>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
+
     use crate::test_support::TempFolder;
     use crate::{LabelBudget, partition};
 

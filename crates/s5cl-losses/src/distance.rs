@@ -28,7 +28,8 @@ impl PairMasks {
         if labels.dims() != [n] || labels.dtype() != DType::U32 {
             bail!("expected u32 labels [{n}], got {:?} {:?}", labels.dtype(), labels.shape())
         }
-        let same = labels.unsqueeze(1)?.broadcast_eq(&labels.unsqueeze(0)?)?.to_dtype(DType::F32)?;
+        let same =
+            labels.unsqueeze(1)?.broadcast_eq(&labels.unsqueeze(0)?)?.to_dtype(DType::F32)?;
         let identity = Tensor::eye(n, DType::F32, embeddings.device())?;
         let positives = (&same - &identity)?;
         let negatives = same.affine(-1.0, 1.0)?;

@@ -2,7 +2,9 @@
 
 use candle_core::{Result, Tensor, bail};
 
-use crate::{Reduction, SupCon, SupervisedConfig, SupervisedLoss, instance_labels, supervised_loss};
+use crate::{
+    Reduction, SupCon, SupervisedConfig, SupervisedLoss, instance_labels, supervised_loss,
+};
 
 /// What the hierarchy is made from.
 #[derive(Clone, Debug, PartialEq)]
@@ -109,10 +111,14 @@ impl Hierarchy {
             }
         }
         if unlabeled <= labeled {
-            bail!("temperature_unlabeled ({unlabeled}) must be above temperature_labeled ({labeled}), or the losses pull against each other")
+            bail!(
+                "temperature_unlabeled ({unlabeled}) must be above temperature_labeled ({labeled}), or the losses pull against each other"
+            )
         }
         if pseudo < labeled {
-            bail!("temperature_pseudo ({pseudo}) must not be below temperature_labeled ({labeled}), or pseudo-labels outweigh labels")
+            bail!(
+                "temperature_pseudo ({pseudo}) must not be below temperature_labeled ({labeled}), or pseudo-labels outweigh labels"
+            )
         }
         let weights = [
             ("weight_supervised", config.weight_supervised),
@@ -179,7 +185,9 @@ impl Hierarchy {
             });
         }
         let Some(total) = total else {
-            bail!("no term of the loss takes part: unlabeled images are needed for the only one with a weight")
+            bail!(
+                "no term of the loss takes part: unlabeled images are needed for the only one with a weight"
+            )
         };
         Ok(Terms { total, supervised, unsupervised, classification })
     }
@@ -279,7 +287,8 @@ mod tests {
             pseudo_labels: Some(&labels),
             pseudo_share: 0.25,
         };
-        let weighted = HierarchyConfig { weight_supervised: 0.5, weight_unsupervised: 2.0, ..config() };
+        let weighted =
+            HierarchyConfig { weight_supervised: 0.5, weight_unsupervised: 2.0, ..config() };
         let terms = Hierarchy::new(&weighted)?.forward(labeled, Some(unlabeled))?;
         let value = |term: &Option<Tensor>| match term {
             Some(term) => term.to_scalar::<f32>(),
@@ -299,13 +308,18 @@ mod tests {
 
     #[test]
     fn hierarchy_share_mixes_instances_and_pseudo_labels() -> Result<()> {
-        let embeddings = Tensor::new(&[[1_f32, 0.2], [0.1, 1.0], [0.9, 0.0], [0.0, 0.8]], &Device::Cpu)?;
+        let embeddings =
+            Tensor::new(&[[1_f32, 0.2], [0.1, 1.0], [0.9, 0.0], [0.0, 0.8]], &Device::Cpu)?;
         let labels = Tensor::new(&[0_u32, 0], &Device::Cpu)?;
         let hierarchy = Hierarchy::new(&config())?;
         let term = |pseudo_share: f64| -> Result<f32> {
             let pseudo_labels = Some(&labels);
             hierarchy
-                .unsupervised(UnlabeledViews { embeddings: &embeddings, pseudo_labels, pseudo_share })?
+                .unsupervised(UnlabeledViews {
+                    embeddings: &embeddings,
+                    pseudo_labels,
+                    pseudo_share,
+                })?
                 .to_scalar()
         };
         let mixed = 0.25 * term(1.0)? + 0.75 * term(0.0)?;

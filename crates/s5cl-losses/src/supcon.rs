@@ -55,7 +55,12 @@ impl SupCon {
     pub const NAME: &'static str = "supcon";
 
     /// Loss of each anchor, f32 `[n]`; meaningless where an anchor has no positive.
-    fn anchor_losses(&self, embeddings: &Tensor, masks: &PairMasks, counts: &Tensor) -> Result<Tensor> {
+    fn anchor_losses(
+        &self,
+        embeddings: &Tensor,
+        masks: &PairMasks,
+        counts: &Tensor,
+    ) -> Result<Tensor> {
         let units = unit_rows(embeddings)?;
         let logits = (units.matmul(&units.t()?)? / self.temperature)?;
         let others = (&logits + (&masks.identity * EXCLUDED)?)?;
@@ -67,7 +72,12 @@ impl SupCon {
     }
 
     /// Weight of each anchor, f32 `[n]`, a constant.
-    fn anchor_weights(&self, losses: &Tensor, masks: &PairMasks, counts: &Tensor) -> Result<Tensor> {
+    fn anchor_weights(
+        &self,
+        losses: &Tensor,
+        masks: &PairMasks,
+        counts: &Tensor,
+    ) -> Result<Tensor> {
         let n = counts.dim(0)? as f64;
         let has_positive = counts.gt(0.0)?.to_dtype(DType::F32)?;
         match self.reduction {
@@ -197,7 +207,8 @@ mod tests {
     #[test]
     fn supcon_floor_is_reached_by_the_simplex() -> Result<()> {
         let third = 3_f32.sqrt() / 2.0;
-        let simplex = [[1.0, 0.0], [1.0, 0.0], [-0.5, third], [-0.5, third], [-0.5, -third], [-0.5, -third]];
+        let simplex =
+            [[1.0, 0.0], [1.0, 0.0], [-0.5, third], [-0.5, third], [-0.5, -third], [-0.5, -third]];
         let labels = [0, 0, 1, 1, 2, 2];
         let loss = value(LOSS, &simplex, &labels)?;
         assert!((f64::from(loss) - LOSS.floor(&labels)).abs() < 1e-5, "{loss}");

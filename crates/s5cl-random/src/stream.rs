@@ -29,9 +29,7 @@ pub fn stream(seed: u64, epoch: u64, sample: u64, view: u64) -> Stream {
 pub fn named_stream(seed: u64, name: &str) -> Stream {
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;
-    let hash = name
-        .bytes()
-        .fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
+    let hash = name.bytes().fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
     stream(seed, 0, hash, u64::MAX)
 }
 

@@ -13,7 +13,7 @@ use s5cl_trainer::write_atomic;
 
 use crate::failure::BadInput;
 use crate::inference::Predictor;
-use crate::training::open_folder;
+use crate::run_folder::RunFolder;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -51,7 +51,7 @@ impl Args {
                 return Err(BadInput::new(message).into());
             }
         };
-        let predictor = Predictor::open(&open_folder(&self.run)?.weights())?;
+        let predictor = Predictor::open(&RunFolder::open(&self.run)?.weights())?;
         let dataset = Arc::new(open_images(&self.images)?.resized(predictor.card.image_size));
         let samples: Vec<usize> = (0..dataset.samples.len()).collect();
         let embeddings = predictor.predict(&dataset, &samples, self.workers)?.embeddings;

@@ -13,7 +13,6 @@ use crate::failure::BadInput;
 use crate::inference::Predictor;
 use crate::run_folder::RunFolder;
 use crate::table::{Table, fraction};
-use crate::training::open_folder;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -50,7 +49,7 @@ enum Part {
 impl Args {
     /// Runs the command.
     pub(crate) fn run(self) -> Result<()> {
-        let folder = open_folder(&self.run)?;
+        let folder = RunFolder::open(&self.run)?;
         let predictor = Predictor::open(&folder.weights())?;
         let size = predictor.card.image_size;
         let (dataset, mut samples) = match &self.data {

@@ -9,7 +9,7 @@ use s5cl_data::open_images;
 use s5cl_trainer::write_atomic;
 
 use crate::inference::{Predictor, argmax};
-use crate::training::open_folder;
+use crate::run_folder::RunFolder;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -30,7 +30,7 @@ pub(crate) struct Args {
 impl Args {
     /// Runs the command.
     pub(crate) fn run(self) -> Result<()> {
-        let predictor = Predictor::open(&open_folder(&self.run)?.weights())?;
+        let predictor = Predictor::open(&RunFolder::open(&self.run)?.weights())?;
         let dataset = Arc::new(open_images(&self.images)?.resized(predictor.card.image_size));
         let samples: Vec<usize> = (0..dataset.samples.len()).collect();
         let predictions = predictor.predict(&dataset, &samples, self.workers)?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::training::open_folder;
+use crate::run_folder::RunFolder;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -16,7 +16,7 @@ pub(crate) struct Args {
 impl Args {
     /// Runs the command.
     pub(crate) fn run(self) -> Result<()> {
-        let folder = open_folder(&self.run)?;
+        let folder = RunFolder::open(&self.run)?;
         println!("{}", s5cl_report::write_report(folder.path())?.display());
         Ok(())
     }

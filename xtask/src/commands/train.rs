@@ -7,10 +7,11 @@ use s5cl_eval::chance;
 use toml::Value;
 
 use crate::config::{Overrides, resolve};
-use crate::run_folder::{default_path, refuse_existing};
+use crate::outcome::Finished;
+use crate::run_folder::{RunFolder, default_path, refuse_existing};
 use crate::system::{Device, start_tracing, stop_on_signal};
 use crate::table::{Table, fraction};
-use crate::training::{Finished, Options, Run, open_folder};
+use crate::training::{Options, Run};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -80,12 +81,16 @@ impl Args {
         let options = Options { workers, prefetch, quiet, times, should_stop: &should_stop };
         let run = match &self.resume {
             Some(path) => {
-                let folder = open_folder(path)?;
+                let folder = RunFolder::open(path)?;
                 if let Some(metrics) = folder.metrics() {
+                    // A run killed after its last figure lacks only the page that shows them.
+                    if !folder.report().is_file() {
+                        s5cl_report::write_report(folder.path())?;
+                    }
                     eprintln!(
                         "the run {} is finished; its report is {}",
                         path.display(),
-                        path.join("report.html").display()
+                        folder.report().display()
                     );
                     return self.print_json(&metrics);
                 }
@@ -127,9 +132,9 @@ impl Args {
         flag("data.spec", self.data.clone().map(Value::String));
         flag("data.labels_per_class", self.labels_per_class.map(|n| Value::Integer(n.into())));
         flag("data.label_fraction", self.label_fraction.map(Value::Float));
-        if self.label_fraction.is_some() {
-            flag("data.labels_per_class", Some(Value::Integer(0)));
-        }
+        // One of the two replaces the other, whichever the preset has.
+        flag("data.labels_per_class", self.label_fraction.and(Some(Value::Integer(0))));
+        flag("data.label_fraction", self.labels_per_class.and(Some(Value::Float(0.0))));
         flag("data.skip_bad_images", self.skip_bad_images.then_some(Value::Boolean(true)));
         flag("method", self.method.clone().map(Value::String));
         flag("training.steps", self.steps.map(|n| Value::Integer(n.into())));
@@ -200,5 +205,5 @@ fn print_result(run: &Run<'_>, finished: &Finished) {
         shares.join(", ")
     );
     println!("run     {}", run.folder.path().display());
-    println!("report  {}", run.folder.path().join("report.html").display());
+    println!("report  {}", run.folder.report().display());
 }

@@ -1,13 +1,12 @@
 //! The settings of a run: presets, config files and `--set`, resolved into one value.
 
 mod resolve;
+mod validate;
 
 use s5cl_augment::Transform;
 use s5cl_losses::{HierarchyConfig, Reduction};
 use s5cl_trainer::{MethodConfig, OptimizerConfig, Rule, Schedule};
 use serde::{Deserialize, Serialize};
-
-use crate::failure::BadInput;
 
 pub(crate) use resolve::{Overrides, resolve};
 
@@ -168,77 +167,5 @@ impl RunConfig {
             warmup_steps: self.schedule.warmup_steps,
             steps: self.training.steps,
         })
-    }
-
-    /// Checks what no type can, before anything is read or written.
-    pub(crate) fn validate(&self) -> anyhow::Result<()> {
-        let positive = [
-            ("training.steps", self.training.steps),
-            ("checkpoint.every", self.checkpoint.every),
-            ("checkpoint.keep", self.checkpoint.keep as u64),
-            ("embedder.dim", self.embedder.dim as u64),
-            ("data.batch_unlabeled", self.data.batch_unlabeled as u64),
-        ];
-        for (key, value) in positive {
-            if value == 0 {
-                return Err(BadInput::new(format!("{key} must be at least 1, got 0")).into());
-            }
-        }
-        let rate = self.optimizer.learning_rate;
-        if !(rate > 0.0 && rate.is_finite()) {
-            let message = format!("optimizer.learning_rate must be above 0, got {rate}");
-            return Err(BadInput::new(message).into());
-        }
-        let not_negative = [
-            ("optimizer.weight_decay", self.optimizer.weight_decay),
-            ("optimizer.clip_norm", self.optimizer.clip_norm),
-        ];
-        for (key, value) in not_negative {
-            if !(value >= 0.0 && value.is_finite()) {
-                return Err(BadInput::new(format!("{key} must be 0 or above, got {value}")).into());
-            }
-        }
-        if !(0.0..1.0).contains(&self.training.ema_decay) {
-            let message = format!(
-                "training.ema_decay must be 0 or above and below 1, got {}",
-                self.training.ema_decay
-            );
-            return Err(BadInput::new(message).into());
-        }
-        let size = self.data.image_size;
-        if size != 0 && !(8..=1024).contains(&size) {
-            let message =
-                format!("data.image_size must be 0 or between 8 and 1024 pixels, got {size}");
-            return Err(BadInput::new(message).into());
-        }
-        for (key, values) in [("data.mean", &self.data.mean), ("data.std", &self.data.std)] {
-            if values.len() != 3 && !values.is_empty() {
-                let message = format!("{key} must hold three values or none, got {}", values.len());
-                return Err(BadInput::new(message).into());
-            }
-        }
-        if self.data.std.iter().any(|std| *std <= 0.0 || !std.is_finite()) {
-            return Err(BadInput::new(format!(
-                "data.std must be above 0, got {:?}",
-                self.data.std
-            ))
-            .into());
-        }
-        if self.data.labels_per_class > 0 && self.data.label_fraction > 0.0 {
-            let message = "data.labels_per_class and data.label_fraction are both given: set one of them to 0";
-            return Err(BadInput::new(message).into());
-        }
-        self.schedule()?;
-        self.optimizer()?;
-        s5cl_trainer::Method::new(self.method()?)?;
-        if !s5cl_backbone::ENCODERS.contains(&self.encoder.name.as_str()) {
-            let known = s5cl_backbone::ENCODERS.join(", ");
-            let message =
-                format!("unknown encoder.name {:?}: use one of {known}", self.encoder.name);
-            return Err(BadInput::new(message).into());
-        }
-        s5cl_augment::Pipeline::new(&self.views.weak, self.seed)?;
-        s5cl_augment::Pipeline::new(&self.views.strong, self.seed)?;
-        Ok(())
     }
 }

@@ -19,8 +19,8 @@ use image::RgbImage;
 
 use self::archive::{Archive, Array};
 use self::npy::Integer;
+use crate::dataset::name_of;
 use crate::digest::Digest;
-use crate::spec::name_of;
 use crate::{DataError, Dataset, Sample, Split, Tiles};
 
 const SPLITS: [(&str, Split); 3] =

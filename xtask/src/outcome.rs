@@ -1,0 +1,112 @@
+//! One run: from weights to a result.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, anyhow};
+use s5cl_eval::{ClassificationResult, chance};
+use serde_json::{Value, json};
+
+use crate::experiment::with_labels;
+use crate::inference::{Predictor, color_knn};
+use crate::system::peak_memory_mib;
+use crate::training::Run;
+
+/// What training took and gave, before any test.
+pub(crate) struct Trained {
+    /// Wall-clock time of this process's steps.
+    pub(crate) seconds: f64,
+    /// Images through the model a second, both views counted.
+    pub(crate) views_per_second: f64,
+    /// Share of each part of a step.
+    pub(crate) timing: BTreeMap<String, f64>,
+    /// The figures of the last validation, if there are validation images.
+    pub(crate) validation: Option<Value>,
+}
+
+/// The end of a run.
+pub(crate) struct Finished {
+    /// The content of `metrics.json`.
+    pub(crate) metrics: Value,
+    /// The result on test.
+    pub(crate) test: ClassificationResult,
+    /// What color alone gives there.
+    pub(crate) color: ClassificationResult,
+}
+
+impl Run<'_> {
+    /// Opens the test images, writes `metrics.json` and the report.
+    pub(crate) fn finish(&self, trained: &Trained) -> Result<Finished> {
+        let Self { experiment, folder, .. } = self;
+        let steps = self.config.training.steps;
+        let predictor = Predictor::open(&folder.weights())?;
+        let opened =
+            || folder.append_events()?.append("test-opened", steps, &json!({ "by": "train" }));
+        let samples = with_labels(&experiment.dataset, experiment.test.open(opened)?)?;
+        let workers = self.options.workers;
+        let test = predictor.evaluate(&experiment.dataset, &samples, workers)?;
+        let size = self.config.data.image_size;
+        let color = color_knn(&experiment.dataset, &experiment.labeled, &samples, size, workers)?;
+        folder.append_events()?.append("test", steps, &test)?;
+        let metrics = self.metrics(trained, &test, &color)?;
+        folder.write_metrics(&metrics)?;
+        s5cl_report::write_report(folder.path())?;
+        Ok(Finished { metrics, test, color })
+    }
+
+    fn metrics(
+        &self,
+        trained: &Trained,
+        test: &ClassificationResult,
+        color: &ClassificationResult,
+    ) -> Result<Value> {
+        let Self { config, experiment, .. } = self;
+        let last = self.folder.events().into_iter().rev().find(|event| event["kind"] == "train");
+        let final_loss = last.ok_or_else(|| anyhow!("the run has no step"))?["total"].clone();
+        let n_classes = experiment.dataset.n_classes();
+        Ok(json!({
+            "schema": 1,
+            "version": config.version,
+            "method": config.method,
+            "preset": config.preset,
+            "seed": config.seed,
+            "device": "cpu",
+            "steps": config.training.steps,
+            "dataset": {
+                "name": experiment.dataset.name,
+                "n_classes": n_classes,
+                "n_labeled": experiment.labeled.len(),
+                "n_unlabeled": experiment.unlabeled.len(),
+                "n_validation": experiment.validation.len(),
+                "n_test": experiment.test.len(),
+            },
+            "test": test,
+            "validation": trained.validation,
+            "train": {
+                "seconds": round(trained.seconds, 2),
+                "images_per_second": round(trained.views_per_second, 1),
+                "peak_memory_mib": peak_memory_mib(),
+                "final_loss": final_loss,
+            },
+            "baselines": { "chance": chance(n_classes), "color_knn": color.balanced_accuracy },
+            "timing": trained.timing,
+            "warnings": self.warnings(color, test),
+            "run": self.folder.path().display().to_string(),
+        }))
+    }
+
+    fn warnings(&self, color: &ClassificationResult, test: &ClassificationResult) -> Vec<String> {
+        let mut warnings = self.notes().to_vec();
+        if color.balanced_accuracy >= test.balanced_accuracy {
+            warnings.push(
+                "color alone does as well on the same labels: the result says little about shape"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+}
+
+fn round(value: f64, digits: i32) -> f64 {
+    let scale = 10_f64.powi(digits);
+    (value * scale).round() / scale
+}
