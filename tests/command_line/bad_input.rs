@@ -61,7 +61,7 @@ fn too_few_labels_name_the_class_and_its_count() {
     train_is_refused(
         &place,
         &["--data", "tiles", "--labels-per-class", "6"],
-        &["class0", "has 4", "6"],
+        &["class0", "has 5", "6"],
     );
     train_is_refused(&place, &["--label-fraction", "1.5"], &["1.5"]);
 }

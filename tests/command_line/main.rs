@@ -1,6 +1,10 @@
 //! The program as a user runs it: the real binary, its files, its exit codes.
 
+#[cfg(test)]
 mod bad_input;
+#[cfg(test)]
 mod commands;
+#[cfg(test)]
 mod interruption;
+#[cfg(test)]
 mod support;

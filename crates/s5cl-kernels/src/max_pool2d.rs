@@ -88,10 +88,10 @@ impl CustomOp1 for MaxPool2d {
                     is_found.fill(false);
                     let at = pixel * channels;
                     for_each_pixel(&window, pixel, |in_pixel| {
-                        for channel in 0..channels {
+                        for (channel, is_found) in is_found.iter_mut().enumerate() {
                             let (from, to) = (at + channel, in_pixel * channels + channel);
-                            if values[to] == best[from] && !is_found[channel] {
-                                is_found[channel] = true;
+                            if values[to] == best[from] && !*is_found {
+                                *is_found = true;
                                 out[to] += gradient[from];
                             }
                         }

@@ -14,6 +14,9 @@ use crate::inference::Predictor;
 use crate::run_folder::RunFolder;
 use crate::table::{Table, fraction};
 
+/// A dataset and the samples of it that are evaluated, each with its class.
+type LabeledSamples = (Arc<Dataset>, Vec<(usize, u32)>);
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The run folder
@@ -98,7 +101,7 @@ impl Args {
     }
 
     /// The run's own images, divided as the run had them.
-    fn own_samples(&self, folder: &RunFolder) -> Result<(Arc<Dataset>, Vec<(usize, u32)>)> {
+    fn own_samples(&self, folder: &RunFolder) -> Result<LabeledSamples> {
         let mut config = folder.config()?;
         let experiment = Experiment::open(&mut config, Some(folder.split()?), self.workers)?;
         let dataset = &experiment.dataset;
@@ -116,12 +119,7 @@ impl Args {
     }
 
     /// The part of another dataset; one without splits of its own is taken whole.
-    fn other_samples(
-        &self,
-        folder: &RunFolder,
-        spec: &Spec,
-        size: u32,
-    ) -> Result<(Arc<Dataset>, Vec<(usize, u32)>)> {
+    fn other_samples(&self, folder: &RunFolder, spec: &Spec, size: u32) -> Result<LabeledSamples> {
         let dataset = open(spec)?;
         let has_splits = dataset.samples.iter().any(|sample| sample.split == Some(Split::Test));
         let samples = if self.split == Part::All || !has_splits {
