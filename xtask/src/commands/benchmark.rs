@@ -45,7 +45,7 @@ struct LabelEfficiency {
     seeds: u32,
     /// Of these each method takes the one with the best balanced accuracy on validation, found
     /// with seed 0
-    #[arg(long, value_delimiter = ',', default_value = "3e-4,1e-3,3e-3,1e-2")]
+    #[arg(long, value_delimiter = ',', default_value = "3e-3,1e-2,2e-2,4e-2")]
     learning_rates: Vec<f64>,
     /// Any setting, for all methods
     #[arg(long, value_name = "KEY=VALUE")]
