@@ -40,17 +40,7 @@ fn model_step() -> TestResult<Bits> {
     let pixels = Tensor::from_vec(pixels, (24, 32, 32, 3), &Device::Cpu)?;
     let output = model.forward(&Normalization::HALF.apply(&pixels)?, Mode::Train)?;
 
-    let hierarchy = Hierarchy::new(&HierarchyConfig {
-        supervised: SupCon::NAME.to_owned(),
-        temperature_labeled: 0.2,
-        temperature_unlabeled: 0.7,
-        temperature_pseudo: 0.7,
-        reduction: Reduction::MeanValid,
-        margin: 0.2,
-        weight_supervised: 1.0,
-        weight_unsupervised: 1.0,
-        weight_classification: 1.0,
-    })?;
+    let hierarchy = Hierarchy::new(&HierarchyConfig::published())?;
     let labels = Tensor::from_vec((0..12_u32).map(|i| i % 4).collect(), 12, &Device::Cpu)?;
     let views =
         LabeledViews { embeddings: &output.embeddings, logits: &output.logits, labels: &labels };

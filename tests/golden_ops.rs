@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
 use s5cl_backbone::{BatchNorm, Mode, Parameters};
 use s5cl_kernels::{Conv2dConfig, conv2d, max_pool2d};
-use s5cl_losses::{Hierarchy, HierarchyConfig, LabeledViews, Reduction};
+use s5cl_losses::{Hierarchy, HierarchyConfig, LabeledViews};
 use serde::Deserialize;
 
 use crate::golden_files::{TestResult, array, arrays, assert_close, channels_last, gradient, json};
@@ -166,15 +166,9 @@ fn global_average_pool_is_the_golden_one() -> TestResult {
 #[test]
 fn classification_term_is_the_golden_cross_entropy() -> TestResult {
     let hierarchy = Hierarchy::new(&HierarchyConfig {
-        supervised: "supcon".to_owned(),
-        temperature_labeled: 0.2,
-        temperature_unlabeled: 0.7,
-        temperature_pseudo: 0.7,
-        reduction: Reduction::MeanValid,
-        margin: 0.2,
         weight_supervised: 0.0,
         weight_unsupervised: 0.0,
-        weight_classification: 1.0,
+        ..HierarchyConfig::published()
     })?;
     each_case("cross_entropy", 2, |case, arrays| {
         if case.label_smoothing != Some(0.0) {

@@ -8,7 +8,7 @@ use s5cl_backbone::{Model, ModelConfig, Normalization, Parameters};
 use s5cl_data::{
     ClassBalancedSampler, Dataset, Draw, LabelBudget, PoolSampler, Spec, open, partition,
 };
-use s5cl_losses::{HierarchyConfig, Reduction};
+use s5cl_losses::HierarchyConfig;
 use s5cl_random::stream;
 use s5cl_trainer::{
     Batch, BatchSource, Checkpoints, Method, MethodConfig, MethodKind, Optimizer, OptimizerConfig,
@@ -120,17 +120,7 @@ impl Setup {
     pub(crate) fn method(&self) -> TestResult<Method> {
         Ok(Method::new(MethodConfig {
             kind: self.kind,
-            hierarchy: HierarchyConfig {
-                supervised: "supcon".to_owned(),
-                temperature_labeled: 0.2,
-                temperature_unlabeled: 0.7,
-                temperature_pseudo: 0.7,
-                reduction: Reduction::MeanValid,
-                margin: 0.2,
-                weight_supervised: 1.0,
-                weight_unsupervised: 1.0,
-                weight_classification: 1.0,
-            },
+            hierarchy: HierarchyConfig::published(),
             pseudo_labels_after_steps: self.pseudo_labels_after_steps,
             pseudo_ramp_steps: 0,
             pseudo_threshold: 0.0,

@@ -13,10 +13,6 @@ use crate::training::Run;
 
 /// What training took and gave, before any test.
 pub(crate) struct Trained {
-    /// Wall-clock time of this process's steps.
-    pub(crate) seconds: f64,
-    /// Images through the model a second, both views counted.
-    pub(crate) views_per_second: f64,
     /// Share of each part of a step.
     pub(crate) timing: BTreeMap<String, f64>,
     /// The figures of the last validation, if there are validation images.
@@ -60,8 +56,10 @@ impl Run<'_> {
         color: &ClassificationResult,
     ) -> Result<Value> {
         let Self { config, experiment, .. } = self;
-        let last = self.folder.events().into_iter().rev().find(|event| event["kind"] == "train");
-        let final_loss = last.ok_or_else(|| anyhow!("the run has no step"))?["total"].clone();
+        let steps: Vec<Value> =
+            self.folder.events().into_iter().filter(|event| event["kind"] == "train").collect();
+        let last = steps.last().ok_or_else(|| anyhow!("the run has no step"))?;
+        let (seconds, views) = cost(&steps);
         let n_classes = experiment.dataset.n_classes();
         Ok(json!({
             "schema": 1,
@@ -82,10 +80,10 @@ impl Run<'_> {
             "test": test,
             "validation": trained.validation,
             "train": {
-                "seconds": round(trained.seconds, 2),
-                "images_per_second": round(trained.views_per_second, 1),
+                "seconds": round(seconds, 2),
+                "images_per_second": round(views / seconds, 1),
                 "peak_memory_mib": peak_memory_mib(),
-                "final_loss": final_loss,
+                "final_loss": last["total"],
             },
             "baselines": { "chance": chance(n_classes), "color_knn": color.balanced_accuracy },
             "timing": trained.timing,
@@ -104,6 +102,18 @@ impl Run<'_> {
         }
         warnings
     }
+}
+
+/// Seconds and images of all steps, both views counted; the events hold those of a run that was
+/// interrupted too.
+fn cost(steps: &[Value]) -> (f64, f64) {
+    let (mut seconds, mut views) = (0.0, 0.0);
+    for step in steps {
+        let of_step = step["n_views"].as_f64().unwrap_or(0.0);
+        views += of_step;
+        seconds += of_step / step["images_per_second"].as_f64().unwrap_or(f64::INFINITY);
+    }
+    (seconds, views)
 }
 
 fn round(value: f64, digits: i32) -> f64 {

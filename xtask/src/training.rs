@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::Result;
 use candle_core::{Device, Tensor};
@@ -127,10 +126,8 @@ impl<'a> Run<'a> {
         if let Some(report) = loaded.filter(|_| first == 0) {
             progress.borrow().note(&format!("initial weights {report}"));
         }
-        let mut views = 0;
         let mut listen = |event: Event| -> Result<(), SourceError> {
             if let Event::Step(record) = event {
-                views += record.n_views;
                 let speed = progress.borrow_mut().step(&record);
                 let mut fields = serde_json::to_value(&record)?;
                 fields["images_per_second"] = json!(speed.round());
@@ -164,7 +161,6 @@ impl<'a> Run<'a> {
         let Options { workers, prefetch, times, should_stop, .. } = self.options;
         let mut source = PrefetchedBatches::new(self.maker.clone(), steps, *workers, *prefetch);
         times.reset();
-        let started = Instant::now();
         let outcome = train(
             &mut state,
             &method,
@@ -180,16 +176,10 @@ impl<'a> Run<'a> {
             let resume = format!("cargo xtask train --resume {}", self.folder.path().display());
             return Err(Interrupted { step: state.steps(), resume }.into());
         }
-        let seconds = started.elapsed().as_secs_f64();
         self.keep_weights(&state)?;
         let validation =
             self.folder.events().into_iter().rev().find(|event| event["kind"] == "validation");
-        Ok(Trained {
-            seconds,
-            views_per_second: views as f64 / seconds,
-            timing: times.shares(),
-            validation,
-        })
+        Ok(Trained { timing: times.shares(), validation })
     }
 
     fn validate(&self, weights: &BTreeMap<String, Tensor>) -> Result<Option<ClassificationResult>> {

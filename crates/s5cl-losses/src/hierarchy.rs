@@ -29,6 +29,25 @@ pub struct HierarchyConfig {
     pub weight_classification: f64,
 }
 
+impl HierarchyConfig {
+    /// The published temperatures and weights (Tran et al., "S5CL", MICCAI 2022), with the mean
+    /// over the anchors that have a positive; the margin, which SupCon does not use, is ours.
+    #[must_use]
+    pub fn published() -> Self {
+        Self {
+            supervised: SupCon::NAME.to_owned(),
+            temperature_labeled: 0.2,
+            temperature_unlabeled: 0.7,
+            temperature_pseudo: 0.7,
+            reduction: Reduction::MeanValid,
+            margin: 0.2,
+            weight_supervised: 1.0,
+            weight_unsupervised: 1.0,
+            weight_classification: 1.0,
+        }
+    }
+}
+
 /// The weighted sum of the terms of S5CL.
 ///
 /// ```text
@@ -239,20 +258,9 @@ mod tests {
     use candle_core::{Device, Result, Tensor};
 
     use super::{Hierarchy, HierarchyConfig, LabeledViews, UnlabeledViews};
-    use crate::Reduction;
 
     fn config() -> HierarchyConfig {
-        HierarchyConfig {
-            supervised: "supcon".to_owned(),
-            temperature_labeled: 0.2,
-            temperature_unlabeled: 0.7,
-            temperature_pseudo: 0.7,
-            reduction: Reduction::MeanValid,
-            margin: 0.2,
-            weight_supervised: 1.0,
-            weight_unsupervised: 1.0,
-            weight_classification: 1.0,
-        }
+        HierarchyConfig::published()
     }
 
     fn refusal(config: &HierarchyConfig) -> String {

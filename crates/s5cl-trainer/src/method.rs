@@ -207,24 +207,14 @@ impl Method {
 #[cfg(test)]
 mod tests {
     use candle_core::{Device, Tensor};
-    use s5cl_losses::{HierarchyConfig, Reduction};
+    use s5cl_losses::HierarchyConfig;
 
     use super::{Method, MethodConfig, MethodKind};
 
     fn config() -> MethodConfig {
         MethodConfig {
             kind: MethodKind::S5cl,
-            hierarchy: HierarchyConfig {
-                supervised: "supcon".to_owned(),
-                temperature_labeled: 0.2,
-                temperature_unlabeled: 0.7,
-                temperature_pseudo: 0.7,
-                reduction: Reduction::MeanValid,
-                margin: 0.2,
-                weight_supervised: 1.0,
-                weight_unsupervised: 1.0,
-                weight_classification: 1.0,
-            },
+            hierarchy: HierarchyConfig::published(),
             pseudo_labels_after_steps: 781,
             pseudo_ramp_steps: 0,
             pseudo_threshold: 0.0,

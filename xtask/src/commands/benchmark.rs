@@ -12,7 +12,7 @@ use toml::Value;
 
 use crate::config::{Overrides, RunConfig, resolve};
 use crate::failure::BadInput;
-use crate::run_folder::refuse_existing;
+use crate::run_folder::RunFolder;
 use crate::system::{start_tracing, stop_on_signal};
 use crate::table::Table;
 use crate::training::{Options, Run};
@@ -50,7 +50,8 @@ struct LabelEfficiency {
     /// Any setting, for all methods
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// The folder of all runs, results.json and results.md
+    /// The folder of all runs, results.json and results.md; a benchmark that was interrupted goes
+    /// on with the runs in it
     #[arg(long, value_name = "DIR", default_value = "runs/label-efficiency")]
     out: PathBuf,
     /// Print what would be run, and run nothing
@@ -102,7 +103,10 @@ impl LabelEfficiency {
         if self.plan {
             return Ok(());
         }
-        refuse_existing(&self.out)?;
+        if self.results().exists() {
+            let message = format!("{} exists: give another --out", self.results().display());
+            return Err(BadInput::new(message).into());
+        }
         let should_stop = stop_on_signal()?;
         let times = start_tracing(None)?;
         let options = Options {
@@ -120,14 +124,18 @@ impl LabelEfficiency {
         }
         let table = summary(&cells);
         let results = json!({ "schema": 1, "suite": "label-efficiency", "rows": cells });
-        write_atomic(&self.out.join("results.json"), &serde_json::to_vec_pretty(&results)?)?;
+        write_atomic(&self.results(), &serde_json::to_vec_pretty(&results)?)?;
         write_atomic(&self.out.join("results.md"), table.markdown().as_bytes())?;
         println!("\n{}", table.text());
-        println!("results  {}", self.out.join("results.json").display());
+        println!("results  {}", self.results().display());
         if self.json {
             println!("{results}");
         }
         Ok(())
+    }
+
+    fn results(&self) -> PathBuf {
+        self.out.join("results.json")
     }
 
     /// Refuses what no run could use, before the first one starts.
@@ -187,17 +195,21 @@ impl LabelEfficiency {
         let mut cells = Vec::new();
         for seed in 0..self.seeds {
             let run = self.open_run(method, labels, seed, rate, options)?;
-            let finished = run.finish(&run.train()?)?;
+            let metrics = match run.folder.metrics() {
+                Some(metrics) => metrics,
+                None => run.finish(&run.train()?)?.metrics,
+            };
+            let figure = |section: &str, key: &str| metrics[section][key].as_f64().unwrap_or(0.0);
             let cell = Cell {
                 method: method.to_owned(),
                 labels_per_class: labels,
                 seed,
                 learning_rate: rate,
-                balanced_accuracy: finished.test.balanced_accuracy,
-                accuracy: finished.test.accuracy,
-                macro_f1: finished.test.macro_f1,
-                color_knn: finished.color.balanced_accuracy,
-                seconds: finished.metrics["train"]["seconds"].as_f64().unwrap_or(0.0),
+                balanced_accuracy: figure("test", "balanced_accuracy"),
+                accuracy: figure("test", "accuracy"),
+                macro_f1: figure("test", "macro_f1"),
+                color_knn: figure("baselines", "color_knn"),
+                seconds: figure("train", "seconds"),
             };
             eprintln!(
                 "{method}, {labels} labels, seed {seed}, learning rate {rate}: test {:.3}",
@@ -218,13 +230,29 @@ impl LabelEfficiency {
         options: &'a Options<'_>,
     ) -> Result<Run<'a>> {
         let place = self.out.join(format!("{method}-{labels}-seed{seed}-rate{rate}"));
+        let config = self.config(method, labels, seed, rate)?;
         if place.exists() {
-            return Run::open(crate::run_folder::RunFolder::open(&place)?, options);
+            let folder = RunFolder::open(&place)?;
+            if !same_settings(&config, &folder.config()?) {
+                let message =
+                    format!("{} is a run with other settings: give another --out", place.display());
+                return Err(BadInput::new(message).into());
+            }
+            return Run::open(folder, options);
         }
         std::fs::create_dir_all(&self.out)
             .with_context(|| format!("cannot create {}", self.out.display()))?;
-        Run::create(self.config(method, labels, seed, rate)?, |_, _| place, options)
+        Run::create(config, |_, _| place, options)
     }
+}
+
+/// Whether a run was started with these settings; what it filled in from its images is left out.
+fn same_settings(asked: &RunConfig, run: &RunConfig) -> bool {
+    let mut run = run.clone();
+    run.data.image_size = asked.data.image_size;
+    run.data.mean.clone_from(&asked.data.mean);
+    run.data.std.clone_from(&asked.data.std);
+    *asked == run
 }
 
 /// Mean and spread over the seeds, one row a method and label count.
