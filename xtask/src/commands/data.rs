@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use clap::Subcommand;
 use image::RgbImage;
 use image::imageops::replace;
+use s5cl_data::synthetic::TissueConfig;
 use s5cl_data::{CommonSize, Dataset, Spec, open, resize};
 use s5cl_random::named_stream;
 
@@ -46,19 +47,15 @@ impl Args {
     /// Runs the command.
     pub(crate) fn run(self) -> Result<()> {
         match self.command {
-            Command::List => list(Path::new("datasets")),
+            Command::List => list(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets")),
             Command::Inspect { spec, out, seed } => inspect(&spec, &out, seed),
         }
     }
 }
 
 fn list(folder: &Path) -> Result<()> {
-    let entries = std::fs::read_dir(folder).map_err(|e| {
-        BadInput::new(format!(
-            "cannot read {}/: {e}; run this in the project's folder",
-            folder.display()
-        ))
-    })?;
+    let entries = std::fs::read_dir(folder)
+        .map_err(|e| BadInput::new(format!("cannot read {}: {e}", folder.display())))?;
     let mut cards: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     cards.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
     cards.sort();
@@ -75,12 +72,14 @@ fn list(folder: &Path) -> Result<()> {
 }
 
 fn inspect(spec: &str, out: &Path, seed: u64) -> Result<()> {
-    // The synthetic set draws the same tissue at any size: the sheet shows it sharp.
-    let sheet_spec = match spec {
-        "synthetic:tissue" => format!("synthetic:tissue?size={SHEET_TILE}"),
-        other => other.to_owned(),
-    };
     let spec: Spec = spec.parse()?;
+    // The synthetic set draws the same tissue at any size: the sheet shows it sharp.
+    let sheet_spec = match spec.clone() {
+        Spec::Synthetic(config) => {
+            Spec::Synthetic(TissueConfig { size_pixels: SHEET_TILE, ..config })
+        }
+        other => other,
+    };
     let dataset = open(&spec)?;
     let size = match dataset.common_size()? {
         CommonSize::Same(width, height) => format!("{width} x {height} px"),
@@ -95,7 +94,7 @@ fn inspect(spec: &str, out: &Path, seed: u64) -> Result<()> {
         dataset.n_classes()
     );
     print!("{}", counts(&dataset).text());
-    contact_sheet(&open(&sheet_spec.parse()?)?, seed)?
+    contact_sheet(&open(&sheet_spec)?, seed)?
         .save(out)
         .with_context(|| format!("cannot write {}", out.display()))?;
     println!("\ncontact sheet, one row a class: {}", out.display());

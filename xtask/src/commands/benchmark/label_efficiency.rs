@@ -1,36 +1,21 @@
-//! `benchmark`: claims as commands.
+//! `benchmark label-efficiency`: how far few labels go, by method.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::Subcommand;
 use s5cl_trainer::write_atomic;
-use serde::Serialize;
 use serde_json::json;
 use toml::Value;
 
+use super::summary::{Cell, summary};
 use crate::config::{Overrides, RunConfig, resolve};
 use crate::failure::BadInput;
 use crate::run_folder::RunFolder;
 use crate::system::{start_tracing, stop_on_signal};
-use crate::table::Table;
 use crate::training::{Options, Run};
 
 #[derive(clap::Args)]
-pub(crate) struct Args {
-    #[command(subcommand)]
-    suite: Suite,
-}
-
-#[derive(Subcommand)]
-enum Suite {
-    /// Methods by number of labels and seeds: how far do few labels go
-    LabelEfficiency(LabelEfficiency),
-}
-
-#[derive(clap::Args)]
-struct LabelEfficiency {
+pub(crate) struct LabelEfficiency {
     /// The images: synthetic:tissue, a folder of class folders, or a MedMNIST .npz file
     #[arg(long, value_name = "SPEC")]
     data: Option<String>,
@@ -65,31 +50,9 @@ struct LabelEfficiency {
     json: bool,
 }
 
-/// One finished run of a cell of the table.
-#[derive(Clone, Debug, Serialize)]
-struct Cell {
-    method: String,
-    labels_per_class: u32,
-    seed: u32,
-    learning_rate: f64,
-    balanced_accuracy: f64,
-    accuracy: f64,
-    macro_f1: f64,
-    color_knn: f64,
-    seconds: f64,
-}
-
-impl Args {
-    /// Runs the command.
-    pub(crate) fn run(self) -> Result<()> {
-        match self.suite {
-            Suite::LabelEfficiency(suite) => suite.run(),
-        }
-    }
-}
-
 impl LabelEfficiency {
-    fn run(self) -> Result<()> {
+    /// Runs the suite.
+    pub(crate) fn run(self) -> Result<()> {
         self.check()?;
         let tuning = if self.learning_rates.len() > 1 { self.learning_rates.len() } else { 0 };
         let per_pair = tuning + self.seeds as usize - usize::from(tuning > 0);
@@ -253,70 +216,4 @@ fn same_settings(asked: &RunConfig, run: &RunConfig) -> bool {
     run.data.mean.clone_from(&asked.data.mean);
     run.data.std.clone_from(&asked.data.std);
     *asked == run
-}
-
-/// Mean and spread over the seeds, one row a method and label count.
-fn summary(cells: &[Cell]) -> Table {
-    let mut groups: BTreeMap<(u32, &str), Vec<&Cell>> = BTreeMap::new();
-    let mut color: BTreeMap<u32, BTreeMap<u32, f64>> = BTreeMap::new();
-    for cell in cells {
-        groups.entry((cell.labels_per_class, &cell.method)).or_default().push(cell);
-        color.entry(cell.labels_per_class).or_default().insert(cell.seed, cell.color_knn);
-    }
-    let mut table = Table::new(&[
-        "method",
-        "labels per class",
-        "learning rate",
-        "balanced accuracy",
-        "macro F1",
-        "seeds",
-        "seconds a run",
-    ]);
-    for (labels, by_seed) in &color {
-        let scores: Vec<f64> = by_seed.values().copied().collect();
-        table.row(vec![
-            "color kNN".into(),
-            labels.to_string(),
-            String::new(),
-            mean_and_spread(&scores),
-            String::new(),
-            scores.len().to_string(),
-        ]);
-        for ((_, method), cells) in groups.iter().filter(|((group, _), _)| group == labels) {
-            let of = |value: fn(&Cell) -> f64| {
-                cells.iter().map(|cell| value(cell)).collect::<Vec<f64>>()
-            };
-            let seconds = of(|cell| cell.seconds).iter().sum::<f64>() / cells.len() as f64;
-            table.row(vec![
-                (*method).to_owned(),
-                labels.to_string(),
-                cells[0].learning_rate.to_string(),
-                mean_and_spread(&of(|cell| cell.balanced_accuracy)),
-                mean_and_spread(&of(|cell| cell.macro_f1)),
-                cells.len().to_string(),
-                format!("{seconds:.0}"),
-            ]);
-        }
-    }
-    table
-}
-
-/// Mean and sample standard deviation.
-fn mean_and_spread(values: &[f64]) -> String {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let variance =
-        values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
-    format!("{mean:.3} ± {:.3}", variance.sqrt())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::mean_and_spread;
-
-    #[test]
-    fn spread_is_the_sample_deviation() {
-        assert_eq!(mean_and_spread(&[0.4, 0.6]), "0.500 ± 0.141");
-        assert_eq!(mean_and_spread(&[0.4]), "0.400 ± 0.000");
-    }
 }
