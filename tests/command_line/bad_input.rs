@@ -116,6 +116,9 @@ fn settings_are_checked() {
         &["loss.temperature_labeled"],
     );
     train_is_refused(&place, &["--set", "training.steps=many"], &["training.steps", "integer"]);
+    train_is_refused(&place, &["--set", "training.steps=-1"], &["training.steps", "-1"]);
+    train_is_refused(&place, &["--set", "evaluation.select=worst"], &["evaluation.select", "best"]);
+    train_is_refused(&place, &["--set", "preset=faithful"], &["--preset"]);
     train_is_refused(&place, &["--set", "loss.temperature_unlabeled=0.1"], &["must be above"]);
     train_is_refused(&place, &["--method", "magic"], &["s5cl, supcon, cross-entropy"]);
     train_is_refused(&place, &["--preset", "magic"], &["s5cl, faithful"]);
@@ -143,6 +146,8 @@ fn run_folder_that_exists_is_left_alone() {
     place
         .run(&["predict", "--run", "absent", "--images", ".", "--out", "o.csv"])
         .refused(2, &["absent"]);
+    let embed = ["embed", "--run", "taken", "--images", ".", "--out", "e.npy"];
+    place.run(&embed).refused(2, &["taken", "config.toml"]);
 }
 
 #[test]

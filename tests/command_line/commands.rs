@@ -111,13 +111,13 @@ fn class_folder_trains_evaluates_predicts_and_embeds() {
 
     let evaluated = place.run(&["evaluate", "--run", "run", "--json"]).succeeded().json();
     assert_eq!(
-        evaluated["accuracy"],
+        evaluated["test"]["accuracy"],
         read_json(&place.path("run/metrics.json"))["test"]["accuracy"]
     );
     let other = place
         .run(&["evaluate", "--run", "run", "--data", "tiles", "--split", "all", "--json"])
         .succeeded();
-    assert_eq!(other.json()["confusion"].as_array().unwrap().len(), 3);
+    assert_eq!(other.json()["test"]["confusion"].as_array().unwrap().len(), 3);
 
     place.run(&["predict", "--run", "run", "--images", "tiles", "--out", "labels.csv"]).succeeded();
     let csv = std::fs::read_to_string(place.path("labels.csv")).unwrap();
@@ -168,9 +168,20 @@ fn damaged_image_is_left_out_only_when_asked_to() {
 fn data_inspect_writes_a_contact_sheet() {
     let place = Place::new();
     let ran = place
-        .run(&["data", "inspect", "synthetic:tissue?images=90", "--out", "sheet.png"])
+        .run(&[
+            "data",
+            "inspect",
+            "synthetic:tissue?images=90",
+            "--baselines",
+            "--out",
+            "sheet.png",
+        ])
         .succeeded();
-    assert!(ran.out.contains("lymphocytes"));
+    for part in
+        ["lymphocytes", "mean and spread of color", "8 x 8 pixels", "tiles of 32 px a second"]
+    {
+        assert!(ran.out.contains(part), "{part}: {}", ran.out);
+    }
     assert!(image::open(place.path("sheet.png")).unwrap().height() > 9 * 128);
 }
 

@@ -1,16 +1,14 @@
 //! A run that is stopped at any moment goes on to the same bits.
 
-use std::path::Path;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use s5cl_random::named_stream;
 
 use crate::support::{Place, TINY, events};
 
 const STEPS: &str = "24";
-const KILLS: u32 = 20;
+const KILLS: usize = 20;
 
 fn start(place: &Place, run: &str) -> Child {
     let mut command = place.command(&["train", "--quiet", "--out", run, "--steps", STEPS]);
@@ -46,63 +44,83 @@ fn assert_same(place: &Place, run: &str, reference: &str) {
     assert_eq!(train_events(place, run), train_events(place, reference), "events of {run}");
 }
 
-/// Waits until a file or folder whose name has all parts is there.
-fn wait_for(folder: &Path, parts: [&str; 2], child: &mut Child) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while Instant::now() < deadline && child.try_wait().unwrap().is_none() {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if parts.iter().all(|part| name.contains(part)) {
-                return true;
-            }
+/// Watches a run until something has happened; false if it ended before.
+fn watch(child: &mut Child, happened: impl Fn() -> bool) -> bool {
+    while child.try_wait().unwrap().is_none() {
+        if happened() {
+            return true;
         }
     }
     false
 }
 
-#[test]
-fn run_killed_at_random_moments_resumes_to_the_same_bits() {
-    let place = Place::new();
-    let began = Instant::now();
-    assert!(start(&place, "reference").wait().unwrap().success());
-    let whole = began.elapsed().as_secs_f32();
-    let mut random = named_stream(0, "kills");
-    for kill in 0..KILLS {
-        let run = format!("killed{kill}");
-        let mut child = start(&place, &run);
-        sleep(Duration::from_secs_f32(random.uniform_in(0.0, whole)));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        finish(&place, &run);
-        assert_same(&place, &run, "reference");
-    }
+/// Kills a run once something has happened; false if it ended before.
+fn kill_when(mut child: Child, happened: impl Fn() -> bool) -> bool {
+    watch(&mut child, happened);
+    child.kill().unwrap();
+    child.wait().unwrap().signal() == Some(9)
+}
+
+fn steps_taken(place: &Place, run: &str) -> usize {
+    let events = std::fs::read_to_string(place.path(run).join("metrics.jsonl"));
+    events.unwrap_or_default().matches("\"train\"").count()
+}
+
+/// Names in the folder of the checkpoints.
+fn checkpoints(place: &Place, run: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(place.path(run).join("checkpoints")).into_iter().flatten();
+    entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+fn is_writing(place: &Place, run: &str) -> bool {
+    checkpoints(place, run).iter().any(|name| name.ends_with(".part"))
 }
 
 #[test]
-fn run_killed_twice_inside_a_write_resumes_to_the_same_bits() {
+fn run_killed_at_random_moments_resumes_to_the_same_bits() {
     let place = Place::new();
     assert!(start(&place, "reference").wait().unwrap().success());
-    let mut child = start(&place, "run");
-    let checkpoints = place.path("run/checkpoints");
-    assert!(wait_for(&checkpoints, [".step-", ".part"], &mut child), "no write was seen");
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let mut child = resume(&place, "run");
-    wait_for(&checkpoints, [".step-", ".part"], &mut child);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    finish(&place, "run");
-    assert_same(&place, "run", "reference");
+    let mut random = named_stream(0, "kills");
+    let mut kills = 0;
+    for attempt in 0..3 * KILLS {
+        // Before the run folder, before the first step, or after any step but the last.
+        let run = format!("killed{attempt}");
+        let steps = random.below(STEPS.parse().unwrap());
+        let child = start(&place, &run);
+        kills += usize::from(kill_when(child, || steps == 0 || steps_taken(&place, &run) >= steps));
+        finish(&place, &run);
+        assert_same(&place, &run, "reference");
+        std::fs::remove_dir_all(place.path(&run)).unwrap();
+        if kills == KILLS {
+            return;
+        }
+    }
+    panic!("only {kills} of {KILLS} kills met a running process");
+}
+
+#[test]
+fn run_killed_inside_a_write_resumes_to_the_same_bits() {
+    let place = Place::new();
+    assert!(start(&place, "reference").wait().unwrap().success());
+    // The write may be over by the time the signal arrives: then it is tried again.
+    let was_cut = (0..20).any(|attempt| {
+        let run = format!("cut{attempt}");
+        kill_when(start(&place, &run), || is_writing(&place, &run));
+        let was_cut = is_writing(&place, &run);
+        finish(&place, &run);
+        assert_same(&place, &run, "reference");
+        assert!(!is_writing(&place, &run), "what was cut off is left behind");
+        was_cut
+    });
+    assert!(was_cut, "no kill met a write");
 }
 
 #[test]
 fn run_killed_before_its_first_checkpoint_resumes_to_the_same_bits() {
     let place = Place::new();
     assert!(start(&place, "reference").wait().unwrap().success());
-    let mut child = start(&place, "run");
-    assert!(wait_for(&place.path("run"), ["metrics", ".jsonl"], &mut child));
-    child.kill().unwrap();
-    child.wait().unwrap();
+    assert!(kill_when(start(&place, "run"), || steps_taken(&place, "run") > 0));
+    assert!(!checkpoints(&place, "run").iter().any(|name| name.starts_with("step-")));
     finish(&place, "run");
     assert_same(&place, "run", "reference");
 }
@@ -114,7 +132,7 @@ fn interrupt_saves_says_how_to_go_on_and_exits_with_130() {
     let mut command = place.command(&["train", "--quiet", "--out", "run", "--steps", STEPS]);
     let mut child =
         command.args(TINY).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    assert!(wait_for(&place.path("run/checkpoints"), ["step-", "000"], &mut child));
+    assert!(watch(&mut child, || steps_taken(&place, "run") > 5));
     Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     let output = child.wait_with_output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -138,7 +138,8 @@ pub(crate) fn events(run: &Path) -> Vec<Value> {
     let mut events: Vec<Value> =
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for event in &mut events {
-        event.as_object_mut().unwrap().remove("images_per_second");
+        let event = event.as_object_mut().unwrap();
+        event.retain(|key, _| key != "images_per_second" && key != "seconds");
     }
     events
 }

@@ -13,7 +13,7 @@ use tracing::info_span;
 
 use crate::config::{RunConfig, Sampler};
 use crate::experiment::Experiment;
-use crate::failure::BadInput;
+use crate::failure::boxed;
 use crate::tiles::unwrap_loader_error;
 
 /// Makes the batch of any step.
@@ -59,28 +59,32 @@ impl BatchMaker {
     ) -> Result<Self> {
         let kind: MethodKind = config.method.parse()?;
         let (data, seed) = (&config.data, config.seed);
-        let n_unlabeled = experiment.unlabeled.len();
-        let pool: Vec<usize> = if n_unlabeled > 0 {
-            experiment.unlabeled.clone()
-        } else {
-            notes.push(
-                "every training image has its label: they are the unlabeled pool too".to_owned(),
-            );
+        let pool: Vec<usize> = if experiment.unlabeled.is_empty() {
             experiment.labeled.iter().map(|(sample_idx, _)| *sample_idx).collect()
+        } else {
+            experiment.unlabeled.clone()
         };
         let pool = PoolSampler::new(&pool, data.batch_unlabeled, seed)?;
-        if pool.shrunk() {
-            notes.push(format!(
-                "the unlabeled pool has {} images: the batch is that small",
-                pool.batch_len()
-            ));
-        }
-        let unlabeled = kind.uses_unlabeled().then_some(pool);
-        // A method without unlabeled images gets labeled ones in their place.
-        let batch_labeled = match &unlabeled {
-            Some(_) => data.batch_labeled,
-            None => data.batch_labeled + data.batch_unlabeled,
+        // A method without unlabeled images gets as many labeled ones in their place.
+        let batch_labeled = match kind.uses_unlabeled() {
+            true => data.batch_labeled,
+            false => data.batch_labeled + pool.batch_len(),
         };
+        let unlabeled = kind.uses_unlabeled().then_some(pool);
+        if let Some(pool) = &unlabeled {
+            if experiment.unlabeled.is_empty() {
+                notes.push(
+                    "every training image has its label: they are the unlabeled pool too"
+                        .to_owned(),
+                );
+            }
+            if pool.shrunk() {
+                notes.push(format!(
+                    "the unlabeled pool has {} images: the batch is that small",
+                    pool.batch_len()
+                ));
+            }
+        }
         let labeled = match data.sampler {
             Sampler::Balanced => LabeledSampler::Balanced(ClassBalancedSampler::new(
                 &experiment.labeled,
@@ -95,12 +99,6 @@ impl BatchMaker {
                 seed,
             )?),
         };
-        if batch_labeled < 4 {
-            return Err(BadInput::new(format!(
-                "data.batch_labeled must be at least 4, got {batch_labeled}"
-            ))
-            .into());
-        }
         // Labels are taken from the labeled part alone: the rest is hidden from the training.
         let mut labels = vec![None; experiment.dataset.samples.len()];
         for &(sample_idx, class_idx) in &experiment.labeled {
@@ -166,7 +164,7 @@ impl BatchSource for PrefetchedBatches {
     fn batch(&mut self, step: u64) -> Result<Batch, SourceError> {
         match self.0.next() {
             Some(Ok(batch)) => Ok(batch),
-            Some(Err(error)) => Err(unwrap_loader_error(error).into()),
+            Some(Err(error)) => Err(boxed(unwrap_loader_error(error))),
             None => Err(format!("step {step} is beyond the steps of the run").into()),
         }
     }

@@ -69,23 +69,24 @@ impl Experiment {
         let spec: Spec = config.data.spec.parse()?;
         let dataset = open(&spec)?;
         let dataset = sized(dataset, config, &mut notes)?.cached(config.data.cache_mib << 20);
-        let dataset = readable(dataset, config.data.skip_bad_images, workers, &mut notes)?;
-        if dataset.n_classes() < 2 {
-            let message = format!(
-                "{} has one class ({}): there is nothing to tell apart",
-                spec,
-                dataset.class_names.join(", ")
-            );
-            return Err(BadInput::new(message).into());
-        }
-        let (parts, manifest) = match manifest {
-            Some(manifest) => (manifest.resolve(&dataset)?, manifest),
-            None => {
-                let parts = partition(&dataset, budget(config), config.seed)?;
-                let manifest = SplitManifest::new(&dataset, &parts, config.seed);
-                (parts, manifest)
-            }
+        let divide = |dataset: &Dataset| -> Result<(Partition, SplitManifest)> {
+            Ok(match &manifest {
+                Some(manifest) => (manifest.resolve(dataset)?, manifest.clone()),
+                None => {
+                    let parts = partition(dataset, budget(config), config.seed)?;
+                    let manifest = SplitManifest::new(dataset, &parts, config.seed);
+                    (parts, manifest)
+                }
+            })
         };
+        // What can be refused without reading an image is refused first; where damaged ones are
+        // left out, the division has to wait for that.
+        if !config.data.skip_bad_images {
+            divide(&dataset)?;
+        }
+        let dataset = readable(dataset, config.data.skip_bad_images, workers, &mut notes)?;
+        let (parts, manifest) = divide(&dataset)?;
+        notes.extend(classes_without_images(&dataset));
         let dataset = Arc::new(dataset);
         let normalization = normalization(config, &dataset, &parts, workers)?;
         let Partition { labeled, unlabeled, validation, test } = parts;
@@ -112,6 +113,15 @@ pub(crate) fn with_labels(dataset: &Dataset, samples: &[usize]) -> Result<Vec<(u
         Ok((sample_idx, class_idx))
     });
     paired.collect()
+}
+
+/// A note where a class has lost all its images, or never had one.
+fn classes_without_images(dataset: &Dataset) -> Option<String> {
+    let everything: Vec<usize> = (0..dataset.samples.len()).collect();
+    let counts = dataset.class_counts(&everything);
+    let names = dataset.class_names.iter().zip(counts).filter(|(_, count)| *count == 0);
+    let names: Vec<&str> = names.map(|(name, _)| name.as_str()).collect();
+    (!names.is_empty()).then(|| format!("classes without any image: {}", names.join(", ")))
 }
 
 fn budget(config: &RunConfig) -> LabelBudget {

@@ -6,7 +6,7 @@ use s5cl_augment::AugmentError;
 use s5cl_backbone::WeightsError;
 use s5cl_data::DataError;
 use s5cl_report::ReportError;
-use s5cl_trainer::TrainError;
+use s5cl_trainer::{SourceError, TrainError};
 
 /// What the user gave is wrong: one line saying what, where, and what to do.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
         let is_input = cause.is::<BadInput>()
             || cause.is::<DataError>()
             || cause.is::<AugmentError>()
-            || cause.is::<ReportError>()
+            || cause.downcast_ref::<ReportError>().is_some_and(ReportError::is_input)
             || cause.downcast_ref::<WeightsError>().is_some()
             || cause.downcast_ref::<TrainError>().is_some_and(TrainError::is_input);
         if is_input {
@@ -61,6 +61,15 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
         }
     }
     1
+}
+
+/// An error for the trainer, which hands it back: the type inside stays, so that the exit code is
+/// that of the cause.
+pub(crate) fn boxed(error: anyhow::Error) -> SourceError {
+    match error.downcast::<DataError>() {
+        Ok(data) => data.into(),
+        Err(other) => other.into(),
+    }
 }
 
 /// The whole chain of causes as one line.

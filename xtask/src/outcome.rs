@@ -15,6 +15,8 @@ use crate::training::Run;
 pub(crate) struct Trained {
     /// Share of each part of a step.
     pub(crate) timing: BTreeMap<String, f64>,
+    /// Time that making views took on the loader's threads, as a share of that of the steps.
+    pub(crate) views_share: f64,
     /// The figures of the last validation, if there are validation images.
     pub(crate) validation: Option<Value>,
 }
@@ -57,7 +59,7 @@ impl Run<'_> {
     ) -> Result<Value> {
         let Self { config, experiment, .. } = self;
         let steps: Vec<Value> =
-            self.folder.events().into_iter().filter(|event| event["kind"] == "train").collect();
+            self.folder.events()?.into_iter().filter(|event| event["kind"] == "train").collect();
         let last = steps.last().ok_or_else(|| anyhow!("the run has no step"))?;
         let (seconds, views) = cost(&steps);
         let n_classes = experiment.dataset.n_classes();
@@ -87,6 +89,7 @@ impl Run<'_> {
             },
             "baselines": { "chance": chance(n_classes), "color_knn": color.balanced_accuracy },
             "timing": trained.timing,
+            "views_share": round(trained.views_share, 3),
             "warnings": self.warnings(color, test),
             "run": self.folder.path().display().to_string(),
         }))
@@ -109,9 +112,8 @@ impl Run<'_> {
 fn cost(steps: &[Value]) -> (f64, f64) {
     let (mut seconds, mut views) = (0.0, 0.0);
     for step in steps {
-        let of_step = step["n_views"].as_f64().unwrap_or(0.0);
-        views += of_step;
-        seconds += of_step / step["images_per_second"].as_f64().unwrap_or(f64::INFINITY);
+        views += step["n_views"].as_f64().unwrap_or(0.0);
+        seconds += step["seconds"].as_f64().unwrap_or(0.0);
     }
     (seconds, views)
 }

@@ -39,7 +39,7 @@ impl Progress {
         }
     }
 
-    /// Shows a step and gives its speed in images a second.
+    /// Shows a step and gives the seconds since the one before, or since [`Progress::restart_clock`].
     pub(crate) fn step(&mut self, record: &StepRecord) -> f64 {
         let seconds = self.last.elapsed().as_secs_f64();
         self.last = Instant::now();
@@ -57,7 +57,12 @@ impl Progress {
         }
         self.bar.set_position(done);
         self.bar.set_message(message);
-        1.0 / now
+        seconds
+    }
+
+    /// Leaves what happened since the last step out of the time of the next one.
+    pub(crate) fn restart_clock(&mut self) {
+        self.last = Instant::now();
     }
 
     /// Shows a line above the bar.

@@ -1,7 +1,7 @@
 //! The folder that a run writes: made whole, resumed from its last step.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -115,25 +115,53 @@ impl RunFolder {
         serde_json::from_slice(&fs::read(self.path.join(METRICS)).ok()?).ok()
     }
 
-    /// The events so far, without a line that was cut off.
-    pub(crate) fn events(&self) -> Vec<Value> {
-        let text = fs::read_to_string(self.path.join(EVENTS)).unwrap_or_default();
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    /// The events so far, without a last line that was cut off.
+    pub(crate) fn events(&self) -> Result<Vec<Value>> {
+        Ok(self.event_lines()?.into_iter().map(|(_, event)| event).collect())
     }
 
-    /// Cuts the events back to what the first `steps` steps wrote.
+    /// Cuts the events back to what the first `steps` steps wrote. Every opening of the test
+    /// images stays.
     pub(crate) fn cut_events(&self, steps: u64) -> Result<()> {
         let mut kept = String::new();
-        for event in self.events() {
+        for (line, event) in self.event_lines()? {
             let step = event["step"].as_u64().unwrap_or(u64::MAX);
             // A training step is named by its index, a validation by the steps before it.
-            let is_kept = if event["kind"] == "train" { step < steps } else { step <= steps };
+            let is_kept = match event["kind"].as_str() {
+                Some("train") => step < steps,
+                Some("validation") => step <= steps,
+                Some("test") => false,
+                _ => true,
+            };
             if is_kept {
-                kept.push_str(&event.to_string());
+                kept.push_str(&line);
                 kept.push('\n');
             }
         }
         Ok(write_atomic(&self.path.join(EVENTS), kept.as_bytes())?)
+    }
+
+    fn event_lines(&self) -> Result<Vec<(String, Value)>> {
+        let path = self.path.join(EVENTS);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
+        };
+        let mut lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
+        // Behind the last line's end is nothing, or what a killed run wrote of the next one.
+        lines.pop();
+        let mut events = Vec::new();
+        for (idx, line) in lines.into_iter().enumerate() {
+            let text = String::from_utf8_lossy(line).into_owned();
+            let event = serde_json::from_str(&text).map_err(|e| {
+                BadInput::new(format!("{}, line {}, is damaged: {e}", path.display(), idx + 1))
+            })?;
+            events.push((text, event));
+        }
+        Ok(events)
     }
 
     /// Opens the events for appending.
@@ -173,6 +201,16 @@ pub(crate) fn default_path(config: &RunConfig, dataset: &str) -> PathBuf {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
     let dataset: String = dataset.chars().map(plain).collect();
     PathBuf::from("runs").join(format!("{}-{dataset}-{}-{time}", config.method, config.seed))
+}
+
+/// Fails when a file cannot be put at a place because its folder does not exist.
+pub(crate) fn require_folder(out: &Path) -> Result<()> {
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        let message = format!("--out {}: there is no folder {}", out.display(), folder.display());
+        return Err(BadInput::new(message).into());
+    }
+    Ok(())
 }
 
 /// Fails when there is something at the place of a new run folder.

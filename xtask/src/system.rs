@@ -70,6 +70,14 @@ pub(crate) fn start_tracing(log: Option<&Path>) -> Result<SpanTimes> {
     Ok(times)
 }
 
+/// The processor, as results name it.
+pub(crate) fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    format!("{cores} x {}", model.map_or(std::env::consts::ARCH, |(_, name)| name.trim()))
+}
+
 /// The largest memory of the process so far in MiB; 0 where the system does not tell.
 pub(crate) fn peak_memory_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -31,6 +31,12 @@ impl SpanTimes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
+    /// The time that making views takes on the loader's threads, as a share of that of all parts.
+    pub(crate) fn views_share(&self) -> f64 {
+        let total: f64 = PARTS.iter().map(|part| self.seconds(part)).sum();
+        self.seconds("views") / total.max(f64::MIN_POSITIVE)
+    }
+
     /// The share of each part in the time of all parts, by name.
     pub(crate) fn shares(&self) -> BTreeMap<String, f64> {
         let total: f64 = PARTS.iter().map(|part| self.seconds(part)).sum();

@@ -10,15 +10,15 @@ use candle_core::{Device, Tensor};
 use s5cl_backbone::{Model, ModelConfig, Parameters, load_weights};
 use s5cl_eval::ClassificationResult;
 use s5cl_trainer::{
-    Checkpoints, Event, Method, Optimizer, Outcome, SourceError, TrainConfig, TrainState,
-    WeightAverage, train, write_atomic,
+    Checkpoints, Event, Method, Optimizer, Outcome, SourceError, StepRecord, TrainConfig,
+    TrainState, WeightAverage, train, write_atomic,
 };
 use serde_json::json;
 
 use crate::batches::{BatchMaker, PrefetchedBatches};
 use crate::config::{RunConfig, Select};
 use crate::experiment::{Experiment, with_labels};
-use crate::failure::Interrupted;
+use crate::failure::{Interrupted, boxed};
 use crate::inference::{Card, Predictor, write_weights};
 use crate::outcome::Trained;
 use crate::progress::Progress;
@@ -65,9 +65,11 @@ impl<'a> Run<'a> {
         let mut notes = experiment.notes.clone();
         let maker = Arc::new(BatchMaker::new(&config, &experiment, &mut notes)?);
         let predictor = Predictor::new(card(&config, &experiment))?;
-        if !config.encoder.weights.is_empty() {
+        if let Some(path) = initial_weights(&config) {
             // Reading them twice is cheaper than a run folder for weights that do not fit.
-            Self::initial_state(&config, experiment.dataset.n_classes())?;
+            let state = new_state(&config, experiment.dataset.n_classes(), None)?;
+            let report = load_weights(path, &state.parameters.all())?;
+            notes.push(format!("initial weights {}: {report}", path.display()));
         }
         let path = place(&config, &experiment.dataset.name);
         let folder = RunFolder::create(&path, &config, &experiment.manifest)?;
@@ -89,65 +91,53 @@ impl<'a> Run<'a> {
         &self.notes
     }
 
-    fn initial_state(config: &RunConfig, n_classes: usize) -> Result<(TrainState, Option<String>)> {
-        let parameters = Parameters::new(config.seed);
-        let model = ModelConfig {
-            encoder: config.encoder.name.clone(),
-            embedding_dim: config.embedder.dim,
-            n_classes,
-        };
-        let model = Model::new(&model, &parameters.builder(&Device::Cpu))?;
-        let loaded = match config.encoder.weights.as_str() {
-            "" => None,
-            path => Some(format!("{path}: {}", load_weights(Path::new(path), &parameters.all())?)),
-        };
-        let optimizer = Optimizer::new(config.optimizer()?, parameters.trainable())?;
-        let average = (config.training.ema_decay > 0.0)
-            .then(|| WeightAverage::new(config.training.ema_decay, &parameters.all()))
-            .transpose()?;
-        Ok((TrainState { model, parameters, optimizer, average }, loaded))
-    }
-
     /// Trains from the newest checkpoint, or from the start, and writes the final weights.
     pub(crate) fn train(&self) -> Result<Trained> {
         let config = &self.config;
-        let (mut state, loaded) = Self::initial_state(config, self.experiment.dataset.n_classes())?;
         let checkpoints =
             Checkpoints::new(self.folder.checkpoints(), config.checkpoint.keep, self.identity());
-        if let Some(checkpoint) = checkpoints.newest()? {
-            checkpoint.restore(&mut state)?;
-        }
+        let n_classes = self.experiment.dataset.n_classes();
+        // A checkpoint holds every weight: the file of the initial ones may be gone by then.
+        let mut state = match checkpoints.newest()? {
+            Some(checkpoint) => {
+                let mut state = new_state(config, n_classes, None)?;
+                checkpoint.restore(&mut state)?;
+                state
+            }
+            None => new_state(config, n_classes, initial_weights(config))?,
+        };
         let first = state.steps();
         self.folder.cut_events(first)?;
 
         let progress =
             RefCell::new(Progress::new(first, config.training.steps, self.options.quiet));
         let events = RefCell::new(self.folder.append_events()?);
-        if let Some(report) = loaded.filter(|_| first == 0) {
-            progress.borrow().note(&format!("initial weights {report}"));
-        }
         let mut listen = |event: Event| -> Result<(), SourceError> {
-            if let Event::Step(record) = event {
-                let speed = progress.borrow_mut().step(&record);
-                let mut fields = serde_json::to_value(&record)?;
-                fields["images_per_second"] = json!(speed.round());
-                fields["phase"] =
-                    json!(if record.pseudo_share > 0.0 { "pseudo" } else { "instance" });
-                events.borrow_mut().append("train", record.step, &fields)?;
+            match event {
+                Event::Step(record) => {
+                    let seconds = progress.borrow_mut().step(&record);
+                    let fields = step_fields(&record, seconds)?;
+                    events.borrow_mut().append("train", record.step, &fields).map_err(boxed)
+                }
+                Event::Checkpoint { .. } => {
+                    progress.borrow_mut().restart_clock();
+                    Ok(())
+                }
             }
-            Ok(())
         };
         let mut validate =
             |done: u64, weights: &BTreeMap<String, Tensor>| -> Result<(), SourceError> {
-                let Some(result) = self.validate(weights)? else { return Ok(()) };
-                if config.evaluation.select == Select::Best && self.is_best(&result) {
+                let Some(result) = self.validate(weights).map_err(boxed)? else { return Ok(()) };
+                if config.evaluation.select == Select::Best && self.is_best(&result)? {
                     write_weights(&self.folder.best_weights(), &self.predictor.card, weights)?;
                 }
                 progress.borrow().note(&format!(
                     "step {done}: validation balanced accuracy {:.3}",
                     result.balanced_accuracy
                 ));
-                Ok(events.borrow_mut().append("validation", done, &result)?)
+                events.borrow_mut().append("validation", done, &result)?;
+                progress.borrow_mut().restart_clock();
+                Ok(())
             };
         let method = Method::new(config.method()?)?;
         let train_config = TrainConfig {
@@ -178,8 +168,8 @@ impl<'a> Run<'a> {
         }
         self.keep_weights(&state)?;
         let validation =
-            self.folder.events().into_iter().rev().find(|event| event["kind"] == "validation");
-        Ok(Trained { timing: times.shares(), validation })
+            self.folder.events()?.into_iter().rev().find(|event| event["kind"] == "validation");
+        Ok(Trained { timing: times.shares(), views_share: times.views_share(), validation })
     }
 
     fn validate(&self, weights: &BTreeMap<String, Tensor>) -> Result<Option<ClassificationResult>> {
@@ -193,12 +183,14 @@ impl<'a> Run<'a> {
 
     /// Whether no earlier validation of the run was as good. The events hold them all, so that a
     /// resumed run decides as an uninterrupted one.
-    fn is_best(&self, result: &ClassificationResult) -> bool {
+    fn is_best(&self, result: &ClassificationResult) -> Result<bool> {
         let earlier =
-            self.folder.events().into_iter().filter(|event| event["kind"] == "validation");
+            self.folder.events()?.into_iter().filter(|event| event["kind"] == "validation");
         let best =
             earlier.filter_map(|event| event["balanced_accuracy"].as_f64()).fold(-1.0, f64::max);
-        result.balanced_accuracy > best
+        // As the events give it back, so that a tie stays a tie.
+        let written = serde_json::to_string(&result.balanced_accuracy)?;
+        Ok(serde_json::from_str::<f64>(&written)? > best)
     }
 
     fn keep_weights(&self, state: &TrainState) -> Result<()> {
@@ -234,4 +226,36 @@ fn card(config: &RunConfig, experiment: &Experiment) -> Card {
         mean: experiment.normalization.mean,
         std: experiment.normalization.std,
     }
+}
+
+/// A state before the first step; with weights that somebody else trained, where a path is given.
+fn new_state(config: &RunConfig, n_classes: usize, weights: Option<&Path>) -> Result<TrainState> {
+    let parameters = Parameters::new(config.seed);
+    let model = ModelConfig {
+        encoder: config.encoder.name.clone(),
+        embedding_dim: config.embedder.dim,
+        n_classes,
+    };
+    let model = Model::new(&model, &parameters.builder(&Device::Cpu))?;
+    if let Some(path) = weights {
+        load_weights(path, &parameters.all())?;
+    }
+    let optimizer = Optimizer::new(config.optimizer()?, parameters.trainable())?;
+    let average = (config.training.ema_decay > 0.0)
+        .then(|| WeightAverage::new(config.training.ema_decay, &parameters.all()))
+        .transpose()?;
+    Ok(TrainState { model, parameters, optimizer, average })
+}
+
+fn initial_weights(config: &RunConfig) -> Option<&Path> {
+    Some(config.encoder.weights.as_str()).filter(|path| !path.is_empty()).map(Path::new)
+}
+
+/// A step as `metrics.jsonl` keeps it.
+fn step_fields(record: &StepRecord, seconds: f64) -> serde_json::Result<serde_json::Value> {
+    let mut fields = serde_json::to_value(record)?;
+    fields["seconds"] = json!(seconds);
+    fields["images_per_second"] = json!((record.n_views as f64 / seconds).round());
+    fields["phase"] = json!(if record.pseudo_share > 0.0 { "pseudo" } else { "instance" });
+    Ok(fields)
 }

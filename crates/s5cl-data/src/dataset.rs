@@ -69,7 +69,7 @@ pub struct Dataset {
 
 impl Dataset {
     /// How many tiles [`Dataset::common_size`] looks at.
-    const SIZE_PROBES: usize = 64;
+    const SIZE_PROBES: usize = 1024;
 
     /// Puts index and tiles together.
     ///
@@ -145,7 +145,7 @@ impl Dataset {
         counts
     }
 
-    /// The sizes of up to 64 tiles, evenly spread over the dataset; those that cannot be read are
+    /// The sizes of up to 1024 tiles, evenly spread over the dataset; those that cannot be read are
     /// passed over.
     ///
     /// # Errors

@@ -76,3 +76,11 @@ pub enum ReportError {
         source: std::io::Error,
     },
 }
+
+impl ReportError {
+    /// Whether the run folder is at fault, rather than the disk or the template.
+    #[must_use]
+    pub fn is_input(&self) -> bool {
+        !matches!(self, Self::Write { .. } | Self::Template { .. })
+    }
+}

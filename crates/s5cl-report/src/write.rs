@@ -28,6 +28,10 @@ pub fn write_report(run_dir: &Path) -> Result<PathBuf, ReportError> {
     };
     match write() {
         Ok(()) => Ok(path),
-        Err(source) => Err(ReportError::Write { path, source }),
+        Err(source) => {
+            // The first error is the one to tell; what remains of the file is of no use.
+            let _ = fs::remove_file(&partial);
+            Err(ReportError::Write { path, source })
+        }
     }
 }

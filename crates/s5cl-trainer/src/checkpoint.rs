@@ -79,7 +79,7 @@ impl Checkpoints {
         }
         fs::rename(&beside, &place).map_err(|e| file_error("rename to", &place, e))?;
         sync_folder(&self.folder)?;
-        self.remove_oldest()?;
+        self.tidy();
         Ok(place)
     }
 
@@ -136,16 +136,20 @@ impl Checkpoints {
         sync_folder(folder)
     }
 
-    fn remove_oldest(&self) -> Result<(), TrainError> {
-        let places = self.places()?;
+    /// Removes the oldest checkpoints, and what a killed run left half-written. The new one is in
+    /// place by then, so that a folder which cannot be removed is no reason to stop.
+    fn tidy(&self) {
+        let places = self.places().unwrap_or_default();
         for path in &places[..places.len().saturating_sub(self.keep)] {
             // Renamed first: a run killed while removing leaves nothing that looks whole.
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let removed = path.with_file_name(format!(".{name}.removed"));
-            fs::rename(path, &removed).map_err(|e| file_error("rename", path, e))?;
-            fs::remove_dir_all(&removed).map_err(|e| file_error("remove", &removed, e))?;
+            let _ = fs::rename(path, path.with_file_name(format!(".{name}.removed")));
         }
-        Ok(())
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(".step-") {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
     }
 
     /// The folders of whole checkpoints, oldest first.

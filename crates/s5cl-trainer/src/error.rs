@@ -1,6 +1,6 @@
 //! Why a run could not start, go on or be kept.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -80,12 +80,18 @@ pub enum TrainError {
 }
 
 impl TrainError {
-    /// Whether what the user gave is wrong, rather than that something failed.
+    /// The same error of a file under the name that the user knows.
+    pub(crate) fn about(self, path: &Path) -> Self {
+        match self {
+            Self::File { action, source, .. } => Self::File { action, path: path.into(), source },
+            other => other,
+        }
+    }
+
+    /// Whether what the user gave is wrong, rather than that something failed. Of an error of the
+    /// batch source or a listener only its own source can tell.
     #[must_use]
     pub fn is_input(&self) -> bool {
-        matches!(
-            self,
-            Self::Config(_) | Self::Damaged { .. } | Self::Foreign { .. } | Self::Source { .. }
-        )
+        matches!(self, Self::Config(_) | Self::Damaged { .. } | Self::Foreign { .. })
     }
 }

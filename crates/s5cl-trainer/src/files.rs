@@ -18,9 +18,10 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     name.push(path.file_name().unwrap_or_default());
     name.push(".part");
     let beside = path.with_file_name(name);
-    write_durably(&beside, bytes).inspect_err(|_| {
+    write_durably(&beside, bytes).map_err(|error| {
         // The first error is the one to tell; what remains of the file is of no use.
         let _ = fs::remove_file(&beside);
+        error.about(path)
     })?;
     fs::rename(&beside, path).map_err(|source| file_error("rename to", path, source))
 }

@@ -1,22 +1,33 @@
 //! `data`: look at datasets before training on them.
 
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
-use image::RgbImage;
 use image::imageops::replace;
+use image::{ImageFormat, RgbImage};
 use s5cl_data::synthetic::TissueConfig;
-use s5cl_data::{CommonSize, Dataset, Spec, open, resize};
+use s5cl_data::{CommonSize, Dataset, LabelBudget, Spec, open, partition, resize};
+use s5cl_eval::{
+    Confusion, EvalError, Features, Standardizer, color_features, knn_predict, thumbnail_features,
+};
 use s5cl_random::named_stream;
+use s5cl_trainer::write_atomic;
 
+use crate::experiment::with_labels;
 use crate::failure::BadInput;
-use crate::table::Table;
+use crate::table::{Table, fraction};
+use crate::tiles::read_tiles;
 
 /// Images of each class on a contact sheet.
 const SHEET_COLUMNS: usize = 8;
 /// Side of an image on the sheet in pixels.
 const SHEET_TILE: u32 = 128;
+/// Neighbors of the baselines that look at no shape.
+const SHORTCUT_NEIGHBORS: usize = 15;
 /// Pixels between images.
 const SHEET_GAP: u32 = 4;
 
@@ -40,6 +51,10 @@ enum Command {
         /// Which images of each class are shown
         #[arg(long, default_value_t = 0)]
         seed: u64,
+        /// Also say what color and 8 x 8 pixels alone tell: nearest neighbors (k = 15) fitted on
+        /// all training labels
+        #[arg(long)]
+        baselines: bool,
     },
 }
 
@@ -48,7 +63,10 @@ impl Args {
     pub(crate) fn run(self) -> Result<()> {
         match self.command {
             Command::List => list(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets")),
-            Command::Inspect { spec, out, seed } => inspect(&spec, &out, seed),
+            Command::Inspect { spec, out, seed, baselines } => {
+                inspect(&spec, &out, seed)?;
+                if baselines { shortcuts(&spec) } else { Ok(()) }
+            }
         }
     }
 }
@@ -94,10 +112,50 @@ fn inspect(spec: &str, out: &Path, seed: u64) -> Result<()> {
         dataset.n_classes()
     );
     print!("{}", counts(&dataset).text());
-    contact_sheet(&open(&sheet_spec)?, seed)?
-        .save(out)
-        .with_context(|| format!("cannot write {}", out.display()))?;
+    let mut png = Cursor::new(Vec::new());
+    contact_sheet(&open(&sheet_spec)?, seed)?.write_to(&mut png, ImageFormat::Png)?;
+    write_atomic(out, png.get_ref())?;
     println!("\ncontact sheet, one row a class: {}", out.display());
+    Ok(())
+}
+
+/// What can be told without looking at shapes, and how fast tiles come on one thread.
+fn shortcuts(spec: &str) -> Result<()> {
+    let dataset = open(&spec.parse()?)?;
+    let size = dataset.common_size()?.longest_side();
+    let dataset = Arc::new(dataset.resized(size));
+    let parts = partition(&dataset, LabelBudget::All, 0)?;
+    let (train, test) =
+        (with_labels(&dataset, &parts.labeled)?, with_labels(&dataset, &parts.test)?);
+    let labels = |samples: &[(usize, u32)]| {
+        samples.iter().map(|(_, class_idx)| *class_idx).collect::<Vec<u32>>()
+    };
+    let started = Instant::now();
+    let (train_tiles, test_tiles) = (
+        read_tiles(&dataset, &parts.labeled, size, 0)?,
+        read_tiles(&dataset, &parts.test, size, 0)?,
+    );
+    let per_second = (train.len() + test.len()) as f64 / started.elapsed().as_secs_f64();
+    let mut table = Table::new(&["kNN, k = 15, all labels", "balanced accuracy on test"]);
+    let side = size as usize;
+    type Describe = fn(&[u8], usize, usize, usize) -> std::result::Result<Features, EvalError>;
+    let features: [(&str, Describe); 2] =
+        [("mean and spread of color", color_features), ("8 x 8 pixels", thumbnail_features)];
+    for (name, describe) in features {
+        let fitted = describe(&train_tiles.pixels, train.len(), side, side)?;
+        let standardizer = Standardizer::fit(&fitted)?;
+        let query =
+            standardizer.transform(&describe(&test_tiles.pixels, test.len(), side, side)?)?;
+        let predicted = knn_predict(
+            &standardizer.transform(&fitted)?,
+            &labels(&train),
+            &query,
+            SHORTCUT_NEIGHBORS,
+        )?;
+        let confusion = Confusion::new(dataset.n_classes(), &labels(&test), &predicted)?;
+        table.row(vec![name.to_owned(), fraction(confusion.balanced_accuracy())]);
+    }
+    println!("\n{}\n{per_second:.0} tiles of {size} px a second on one thread", table.text());
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use s5cl_trainer::write_atomic;
 
 use crate::failure::BadInput;
 use crate::inference::Predictor;
-use crate::run_folder::RunFolder;
+use crate::run_folder::{RunFolder, require_folder};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -51,6 +51,7 @@ impl Args {
                 return Err(BadInput::new(message).into());
             }
         };
+        require_folder(&self.out)?;
         let predictor = Predictor::open(&RunFolder::open(&self.run)?.weights())?;
         let dataset = Arc::new(open_images(&self.images)?.resized(predictor.card.image_size));
         let samples: Vec<usize> = (0..dataset.samples.len()).collect();

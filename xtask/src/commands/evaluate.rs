@@ -63,9 +63,9 @@ impl Args {
         for (_, class_idx) in &mut samples {
             *class_idx = labels[*class_idx as usize];
         }
+        let part =
+            self.split.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
         if samples.is_empty() {
-            let part =
-                self.split.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
             return Err(BadInput::new(format!(
                 "{} has no labeled image in its {part} part",
                 dataset.name
@@ -95,7 +95,10 @@ impl Args {
         }
         print!("{}", classes.text());
         if self.json {
-            println!("{}", serde_json::to_string(&result)?);
+            println!(
+                "{}",
+                json!({ "schema": 1, "data": dataset.name, "split": part, "test": result })
+            );
         }
         Ok(())
     }

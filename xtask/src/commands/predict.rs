@@ -9,7 +9,7 @@ use s5cl_data::open_images;
 use s5cl_trainer::write_atomic;
 
 use crate::inference::{Predictor, argmax};
-use crate::run_folder::RunFolder;
+use crate::run_folder::{RunFolder, require_folder};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -30,6 +30,7 @@ pub(crate) struct Args {
 impl Args {
     /// Runs the command.
     pub(crate) fn run(self) -> Result<()> {
+        require_folder(&self.out)?;
         let predictor = Predictor::open(&RunFolder::open(&self.run)?.weights())?;
         let dataset = Arc::new(open_images(&self.images)?.resized(predictor.card.image_size));
         let samples: Vec<usize> = (0..dataset.samples.len()).collect();

@@ -6,7 +6,7 @@ use anyhow::Result;
 use s5cl_eval::chance;
 use toml::Value;
 
-use crate::config::{Overrides, resolve};
+use crate::config::{Overrides, RunConfig, resolve};
 use crate::outcome::Finished;
 use crate::run_folder::{RunFolder, default_path, refuse_existing};
 use crate::system::{Device, start_tracing, stop_on_signal};
@@ -71,44 +71,42 @@ pub(crate) struct Args {
     log: Option<PathBuf>,
 }
 
+/// What the arguments ask for.
+enum Task {
+    Start(Box<RunConfig>),
+    Resume(RunFolder),
+}
+
 impl Args {
     /// Runs the command.
     pub(crate) fn run(self) -> Result<()> {
         self.device.check()?;
-        let should_stop = stop_on_signal()?;
-        let times = start_tracing(self.log.as_deref())?;
-        let (workers, prefetch, quiet) = (self.workers, self.prefetch, self.quiet);
-        let options = Options { workers, prefetch, quiet, times, should_stop: &should_stop };
-        let run = match &self.resume {
+        let task = match &self.resume {
             Some(path) => {
                 let folder = RunFolder::open(path)?;
                 if let Some(metrics) = folder.metrics() {
-                    // A run killed after its last figure lacks only the page that shows them.
-                    if !folder.report().is_file() {
-                        s5cl_report::write_report(folder.path())?;
-                    }
-                    eprintln!(
-                        "the run {} is finished; its report is {}",
-                        path.display(),
-                        folder.report().display()
-                    );
-                    return self.print_json(&metrics);
+                    return self.show_finished(&folder, &metrics);
                 }
-                Run::open(folder, &options)?
+                Task::Resume(folder)
             }
             None => {
                 let config = resolve(&self.overrides())?;
                 if let Some(out) = &self.out {
                     refuse_existing(out)?;
                 }
-                Run::create(
-                    config,
-                    |config, dataset| {
-                        self.out.clone().unwrap_or_else(|| default_path(config, dataset))
-                    },
-                    &options,
-                )?
+                Task::Start(Box::new(config))
             }
+        };
+        let should_stop = stop_on_signal()?;
+        let times = start_tracing(self.log.as_deref())?;
+        let (workers, prefetch, quiet) = (self.workers, self.prefetch, self.quiet);
+        let options = Options { workers, prefetch, quiet, times, should_stop: &should_stop };
+        let place = |config: &RunConfig, dataset: &str| {
+            self.out.clone().unwrap_or_else(|| default_path(config, dataset))
+        };
+        let run = match task {
+            Task::Resume(folder) => Run::open(folder, &options)?,
+            Task::Start(config) => Run::create(*config, place, &options)?,
         };
         if !quiet {
             describe(&run);
@@ -117,6 +115,16 @@ impl Args {
         let finished = run.finish(&trained)?;
         print_result(&run, &finished);
         self.print_json(&finished.metrics)
+    }
+
+    fn show_finished(&self, folder: &RunFolder, metrics: &serde_json::Value) -> Result<()> {
+        // A run killed after its last figure lacks only the page that shows them.
+        if !folder.report().is_file() {
+            s5cl_report::write_report(folder.path())?;
+        }
+        let (run, report) = (folder.path().display(), folder.report());
+        eprintln!("the run {run} is finished; its report is {}", report.display());
+        self.print_json(metrics)
     }
 
     fn print_json(&self, metrics: &serde_json::Value) -> Result<()> {
@@ -198,11 +206,12 @@ fn print_result(run: &Run<'_>, finished: &Finished) {
         .collect();
     let train = &metrics["train"];
     println!(
-        "{} s, {} images/s, {} MiB; of a step: {}",
+        "{} s, {} images/s, {} MiB; of a step: {}; views take {:.0} % of that time on other threads",
         train["seconds"],
         train["images_per_second"],
         train["peak_memory_mib"],
-        shares.join(", ")
+        shares.join(", "),
+        100.0 * metrics["views_share"].as_f64().unwrap_or(0.0)
     );
     println!("run     {}", run.folder.path().display());
     println!("report  {}", run.folder.report().display());

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use s5cl_data::Spec;
 use toml::{Table, Value};
 
 use super::RunConfig;
@@ -43,17 +44,37 @@ pub(crate) fn resolve(overrides: &Overrides) -> anyhow::Result<RunConfig> {
         let (key, value) = assignment
             .split_once('=')
             .ok_or_else(|| BadInput::new(format!("--set {assignment}: expected key=value")))?;
+        if key.trim() == "preset" {
+            return Err(BadInput::new("--set preset: a preset is chosen with --preset").into());
+        }
         assign(&mut table, key.trim(), parse_value(value.trim()), &schema, "--set")?;
     }
     for (key, value) in &overrides.flags {
         assign(&mut table, key, value.clone(), &schema, "a flag")?;
     }
     table.insert("version".to_owned(), Value::String(env!("CARGO_PKG_VERSION").to_owned()));
-    let config: RunConfig = table.try_into().map_err(|error: toml::de::Error| {
-        BadInput::new(format!("config: {}", error.message().replace('\n', " ")))
+    let mut config: RunConfig = table.try_into().map_err(|error: toml::de::Error| {
+        BadInput::new(format!("config: {}", error.to_string().trim().replace('\n', " ")))
     })?;
+    make_absolute(&mut config)?;
     config.validate()?;
     Ok(config)
+}
+
+/// Files are named from the root, so that a run can be resumed from another folder.
+fn make_absolute(config: &mut RunConfig) -> anyhow::Result<()> {
+    let absolute = |path: &Path| std::path::absolute(path);
+    match config.data.spec.parse() {
+        Ok(Spec::Folder(path)) => config.data.spec = Spec::Folder(absolute(&path)?).to_string(),
+        Ok(Spec::Npz(path)) => config.data.spec = Spec::Npz(absolute(&path)?).to_string(),
+        // What is no dataset is told when it is opened.
+        Ok(_) | Err(_) => {}
+    }
+    if !config.encoder.weights.is_empty() {
+        let path = absolute(Path::new(&config.encoder.weights))?;
+        config.encoder.weights = path.display().to_string();
+    }
+    Ok(())
 }
 
 fn preset(name: &str) -> anyhow::Result<Table> {

@@ -16,6 +16,15 @@ impl RunConfig {
         ] {
             require(value > 0, || format!("{key} must be at least 1, got 0"))?;
         }
+        require(data.batch_labeled >= 4 && data.images_per_class >= 2, || {
+            let (batch, per_class) = (data.batch_labeled, data.images_per_class);
+            format!(
+                "data.batch_labeled must be at least 4 and data.images_per_class at least 2, got {batch} and {per_class}"
+            )
+        })?;
+        require(data.mean.is_empty() == data.std.is_empty(), || {
+            "data.mean and data.std belong together: give both, or neither".to_owned()
+        })?;
         let rate = optimizer.learning_rate;
         require(rate > 0.0 && rate.is_finite(), || {
             format!("optimizer.learning_rate must be above 0, got {rate}")

@@ -94,7 +94,7 @@ pub(super) fn forward(
                 None => {
                     for (out, row) in rows {
                         for c in 0..channels {
-                            out[c] = (row[c] * scale[c] + shift[c]).max(floor);
+                            out[c] = at_least(floor, row[c] * scale[c] + shift[c]);
                         }
                     }
                 }
@@ -102,7 +102,7 @@ pub(super) fn forward(
                     let residual = residual[i * block..].chunks_exact(channels);
                     for ((out, row), residual) in rows.zip(residual) {
                         for c in 0..channels {
-                            out[c] = (row[c] * scale[c] + shift[c] + residual[c]).max(floor);
+                            out[c] = at_least(floor, row[c] * scale[c] + shift[c] + residual[c]);
                         }
                     }
                 }
@@ -110,6 +110,12 @@ pub(super) fn forward(
         },
     );
     out
+}
+
+/// The larger of the two; a NaN stays, where `f32::max` would hide that a network diverged.
+#[inline(always)]
+fn at_least(floor: f32, value: f32) -> f32 {
+    if value < floor { floor } else { value }
 }
 
 /// `result` is given when a ReLU followed: where it is zero, no gradient passes.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use s5cl_trainer::write_atomic;
+use s5cl_trainer::{TrainError, write_atomic};
 use serde_json::json;
 use toml::Value;
 
@@ -11,7 +11,7 @@ use super::summary::{Cell, summary};
 use crate::config::{Overrides, RunConfig, resolve};
 use crate::failure::BadInput;
 use crate::run_folder::RunFolder;
-use crate::system::{start_tracing, stop_on_signal};
+use crate::system::{machine, start_tracing, stop_on_signal};
 use crate::training::{Options, Run};
 
 #[derive(clap::Args)]
@@ -86,7 +86,7 @@ impl LabelEfficiency {
             }
         }
         let table = summary(&cells);
-        let results = json!({ "schema": 1, "suite": "label-efficiency", "rows": cells });
+        let results = json!({ "schema": 1, "suite": "label-efficiency", "machine": machine(), "rows": cells });
         write_atomic(&self.results(), &serde_json::to_vec_pretty(&results)?)?;
         write_atomic(&self.out.join("results.md"), table.markdown().as_bytes())?;
         println!("\n{}", table.text());
@@ -110,12 +110,11 @@ impl LabelEfficiency {
             .into());
         }
         for method in &self.methods {
-            self.config(
-                method,
-                self.labels.first().copied().unwrap_or(5),
-                0,
-                self.learning_rates[0],
-            )?;
+            for &labels in &self.labels {
+                for &rate in &self.learning_rates {
+                    self.config(method, labels, 0, rate)?;
+                }
+            }
         }
         Ok(())
     }
@@ -142,8 +141,16 @@ impl LabelEfficiency {
         let mut best: Option<(f64, f64)> = None;
         for &rate in &self.learning_rates {
             let run = self.open_run(method, labels, 0, rate, options)?;
-            let validation = run
-                .train()?
+            let trained = match run.train() {
+                Ok(trained) => trained,
+                // A rate that diverges is a bad rate, and no reason to stop.
+                Err(error) if is_divergence(&error) => {
+                    eprintln!("{method}, {labels} labels, seed 0, learning rate {rate}: {error}");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let validation = trained
                 .validation
                 .context("a learning rate needs validation images to be chosen by")?;
             let score = validation["balanced_accuracy"].as_f64().unwrap_or(0.0);
@@ -154,7 +161,7 @@ impl LabelEfficiency {
                 best = Some((rate, score));
             }
         }
-        let (rate, _) = best.context("there is no learning rate")?;
+        let (rate, _) = best.context("every learning rate diverged")?;
         let mut cells = Vec::new();
         for seed in 0..self.seeds {
             let run = self.open_run(method, labels, seed, rate, options)?;
@@ -207,6 +214,10 @@ impl LabelEfficiency {
             .with_context(|| format!("cannot create {}", self.out.display()))?;
         Run::create(config, |_, _| place, options)
     }
+}
+
+fn is_divergence(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(TrainError::NotFinite { .. }))
 }
 
 /// Whether a run was started with these settings; what it filled in from its images is left out.
