@@ -216,8 +216,8 @@ fn loss_that_is_not_finite_stops_the_run_and_names_step_and_term() -> TestResult
         return Err(format!("not stopped: {:?}", run.ended).into());
     };
     assert!(!value.is_finite());
-    // Embeddings of 1e30 have zero directions, which is finite; their logits are not.
-    assert_eq!((*step, *term), (1, "the classification term"));
+    // Weights of 1e30 make maps that are not numbers, and normalization does not hide them.
+    assert_eq!((*step, *term), (1, "the supervised term"));
     assert_eq!(run.records.len(), 1, "a step that fails is not told as taken");
     assert_eq!(state.steps(), 1, "nor taken");
     assert_eq!(run.saved.last().map(|(step, _)| *step), Some(1));

@@ -116,7 +116,7 @@ fn settings_are_checked() {
         &["loss.temperature_labeled"],
     );
     train_is_refused(&place, &["--set", "training.steps=many"], &["training.steps", "integer"]);
-    train_is_refused(&place, &["--set", "training.steps=-1"], &["training.steps", "-1"]);
+    train_is_refused(&place, &["--set", "checkpoint.every=-1"], &["checkpoint.every", "-1"]);
     train_is_refused(&place, &["--set", "evaluation.select=worst"], &["evaluation.select", "best"]);
     train_is_refused(&place, &["--set", "preset=faithful"], &["--preset"]);
     train_is_refused(&place, &["--set", "loss.temperature_unlabeled=0.1"], &["must be above"]);
