@@ -49,7 +49,10 @@ impl Table {
     /// A Markdown table.
     pub(crate) fn markdown(&self) -> String {
         let mut text = String::new();
+        let n_columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         for (idx, row) in self.rows.iter().enumerate() {
+            let mut row = row.clone();
+            row.resize(n_columns, String::new());
             let _ = writeln!(text, "| {} |", row.join(" | "));
             if idx == 0 {
                 let rule: Vec<&str> = row
@@ -78,6 +81,8 @@ mod tests {
         let mut table = Table::new(&["class", "recall"]);
         table.row(vec!["tumor".into(), "0.5".into()]);
         assert_eq!(table.text(), "class  recall\ntumor     0.5\n");
-        assert_eq!(table.markdown(), "| class | recall |\n| --- | ---: |\n| tumor | 0.5 |\n");
+        table.row(vec!["stroma".into()]);
+        let markdown = "| class | recall |\n| --- | ---: |\n| tumor | 0.5 |\n| stroma |  |\n";
+        assert_eq!(table.markdown(), markdown);
     }
 }
