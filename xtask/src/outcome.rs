@@ -1,7 +1,5 @@
 //! One run: from weights to a result.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Result, anyhow};
 use s5cl_eval::{ClassificationResult, chance};
 use serde_json::{Value, json};
@@ -9,17 +7,7 @@ use serde_json::{Value, json};
 use crate::experiment::with_labels;
 use crate::inference::{Predictor, color_knn};
 use crate::system::peak_memory_mib;
-use crate::training::Run;
-
-/// What training took and gave, before any test.
-pub(crate) struct Trained {
-    /// Share of each part of a step.
-    pub(crate) timing: BTreeMap<String, f64>,
-    /// Time that making views took on the loader's threads, as a share of that of the steps.
-    pub(crate) views_share: f64,
-    /// The figures of the last validation, if there are validation images.
-    pub(crate) validation: Option<Value>,
-}
+use crate::training::{Run, Trained};
 
 /// The end of a run.
 pub(crate) struct Finished {

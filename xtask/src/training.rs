@@ -13,14 +13,13 @@ use s5cl_trainer::{
     Checkpoints, Event, Method, Optimizer, Outcome, SourceError, StepRecord, TrainConfig,
     TrainState, WeightAverage, train, write_atomic,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::batches::{BatchMaker, PrefetchedBatches};
 use crate::config::{RunConfig, Select};
 use crate::experiment::{Experiment, with_labels};
 use crate::failure::{Interrupted, boxed};
 use crate::inference::{Card, Predictor, write_weights};
-use crate::outcome::Trained;
 use crate::progress::Progress;
 use crate::run_folder::RunFolder;
 use crate::timing::SpanTimes;
@@ -51,6 +50,16 @@ pub(crate) struct Run<'a> {
     maker: Arc<BatchMaker>,
     predictor: Predictor,
     notes: Vec<String>,
+}
+
+/// What training took and gave, before any test.
+pub(crate) struct Trained {
+    /// Share of each part of a step.
+    pub(crate) timing: BTreeMap<String, f64>,
+    /// Time that making views took on the loader's threads, as a share of that of the steps.
+    pub(crate) views_share: f64,
+    /// The figures of the last validation, if there are validation images.
+    pub(crate) validation: Option<Value>,
 }
 
 impl<'a> Run<'a> {
@@ -252,7 +261,7 @@ fn initial_weights(config: &RunConfig) -> Option<&Path> {
 }
 
 /// A step as `metrics.jsonl` keeps it.
-fn step_fields(record: &StepRecord, seconds: f64) -> serde_json::Result<serde_json::Value> {
+fn step_fields(record: &StepRecord, seconds: f64) -> serde_json::Result<Value> {
     let mut fields = serde_json::to_value(record)?;
     fields["seconds"] = json!(seconds);
     fields["images_per_second"] = json!((record.n_views as f64 / seconds).round());
