@@ -12,7 +12,7 @@ pub(crate) type TestResult<T = ()> = Result<T, Box<dyn Error>>;
 
 /// Where a golden file lies.
 pub(crate) fn path(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)
+    crate::package_folder().join("golden").join(name)
 }
 
 /// Reads a golden JSON file.

@@ -42,3 +42,10 @@ mod pipeline;
 /// The data and views of the runs in `pipeline`.
 #[cfg(test)]
 mod pipeline_batches;
+
+/// The folder of this package in the checkout that is tested: asked at run time, because checkouts
+/// that share a target folder share the compiled test too.
+#[cfg(test)]
+fn package_folder() -> std::path::PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").unwrap().into()
+}

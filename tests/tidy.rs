@@ -8,10 +8,13 @@ mod sources;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+static ROOT: LazyLock<PathBuf> = LazyLock::new(|| crate::package_folder().join(".."));
 
 /// The root of the workspace.
 fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+    &ROOT
 }
 
 fn read(path: &Path) -> String {

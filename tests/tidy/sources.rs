@@ -1,6 +1,6 @@
 //! Rules for Rust files.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{assert_none, files, read, root, shown};
 
@@ -71,5 +71,5 @@ fn has_word_sees_words_in_code_alone() {
     let word = "goto";
     assert!(has_word("goto {", word) && has_word("(goto fn)", word));
     assert!(!has_word("goto_code = 1", word) && !has_word("x // goto", word));
-    assert!(!files(Path::new(env!("CARGO_MANIFEST_DIR")), "rs").is_empty());
+    assert!(!files(&crate::package_folder(), "rs").is_empty());
 }

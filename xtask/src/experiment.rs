@@ -81,11 +81,13 @@ impl Experiment {
         };
         // What can be refused without reading an image is refused first; where damaged ones are
         // left out, the division has to wait for that.
-        if !config.data.skip_bad_images {
-            divide(&dataset)?;
-        }
-        let dataset = readable(dataset, config.data.skip_bad_images, workers, &mut notes)?;
-        let (parts, manifest) = divide(&dataset)?;
+        let skip_bad = config.data.skip_bad_images;
+        let divided = if skip_bad { None } else { Some(divide(&dataset)?) };
+        let dataset = readable(dataset, skip_bad, workers, &mut notes)?;
+        let (parts, manifest) = match divided {
+            Some(divided) => divided,
+            None => divide(&dataset)?,
+        };
         notes.extend(classes_without_images(&dataset));
         let dataset = Arc::new(dataset);
         let normalization = normalization(config, &dataset, &parts, workers)?;

@@ -1,7 +1,7 @@
 //! What the machine tells: memory, logs, signals.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
@@ -68,6 +68,13 @@ pub(crate) fn start_tracing(log: Option<&Path>) -> Result<SpanTimes> {
     });
     tracing_subscriber::registry().with(times.clone()).with(json).init();
     Ok(times)
+}
+
+/// The checkout that cargo started this program in. Checkouts that share a target folder share
+/// the program too, so that the folder it was built in is only the second choice.
+pub(crate) fn workspace_root() -> PathBuf {
+    let started = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    started.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()).join("..")
 }
 
 /// The processor, as results name it.

@@ -2,12 +2,14 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
+
+use crate::system::workspace_root;
 
 /// A library alone asks for fewer features of the shared dependencies than the whole workspace, so
 /// its build can share nothing with the one of the tests. It has a folder of its own, which
@@ -92,7 +94,7 @@ fn train() -> Result<()> {
 }
 
 fn consumer() -> Result<()> {
-    let root = workspace_root()?;
+    let root = workspace_root();
     let library = root.join("crates/s5cl-losses");
     let readme = library.join("README.md");
     let text = fs::read_to_string(&readme)?;
@@ -130,11 +132,6 @@ fn rust_example(markdown: &str) -> Option<&str> {
     Some(block.split_once("```")?.0)
 }
 
-fn workspace_root() -> Result<PathBuf> {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    Ok(package.parent().context("xtask is in no folder")?.to_owned())
-}
-
 /// This program is `TARGET/PROFILE/xtask`.
 fn alone_target() -> Result<PathBuf> {
     let program = std::env::current_exe()?;
@@ -146,7 +143,7 @@ fn cargo<const N: usize>(args: [&str; N]) -> Command {
     // The cargo that started this program, if one did.
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(args).current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.args(args).current_dir(workspace_root());
     command
 }
 

@@ -19,6 +19,7 @@ use s5cl_trainer::write_atomic;
 
 use crate::experiment::with_labels;
 use crate::failure::BadInput;
+use crate::system::workspace_root;
 use crate::table::{Table, fraction};
 use crate::tiles::read_tiles;
 
@@ -62,7 +63,7 @@ impl Args {
     /// Runs the command.
     pub(crate) fn run(self) -> Result<()> {
         match self.command {
-            Command::List => list(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets")),
+            Command::List => list(&workspace_root().join("datasets")),
             Command::Inspect { spec, out, seed, baselines } => {
                 inspect(&spec, &out, seed)?;
                 if baselines { shortcuts(&spec) } else { Ok(()) }
