@@ -1,0 +1,49 @@
+//! Which vector instructions run: the widest the processor has, found at run time.
+//!
+//! Code is written once, generic over [`pulp::Simd`], and compiled for AVX-512, AVX2, NEON and
+//! plain scalars. A test can narrow the choice for its own process with [`force`]; an element's
+//! sum has the same order in all of them.
+
+#[cfg(test)]
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use pulp::{Arch, WithSimd};
+
+/// Runs an operation compiled for the processor.
+#[inline]
+pub(crate) fn dispatch<Op: WithSimd>(operation: Op) -> Op::Output {
+    arch().dispatch(operation)
+}
+
+#[cfg(not(test))]
+#[inline]
+fn arch() -> Arch {
+    Arch::new()
+}
+
+/// The widest instructions that tests allow: 0 all, 1 no AVX-512, 2 none.
+#[cfg(test)]
+static FORCED: AtomicU8 = AtomicU8::new(0);
+
+#[cfg(test)]
+fn arch() -> Arch {
+    match FORCED.load(Ordering::Relaxed) {
+        0 => Arch::new(),
+        #[cfg(target_arch = "x86_64")]
+        1 => pulp::x86::V3::try_new().map_or(Arch::Scalar, Arch::V3),
+        _ => Arch::Scalar,
+    }
+}
+
+/// Runs a test with all instructions, without AVX-512, and without any.
+///
+/// The choice is the process's: tests that run beside this one compute with it too, and must
+/// pass with it.
+#[cfg(test)]
+pub(crate) fn with_each_instruction_set(mut test: impl FnMut()) {
+    for forced in 0..3 {
+        FORCED.store(forced, Ordering::Relaxed);
+        test();
+    }
+    FORCED.store(0, Ordering::Relaxed);
+}
