@@ -80,7 +80,7 @@ fn conv2d_of_odd_shapes_is_its_formula() -> TestResult {
     ];
     for (maps, [out_channels, kernel_height, kernel_width], stride, padding) in cases {
         let weight = [out_channels, maps[3], kernel_height, kernel_width];
-        let config = Conv2dConfig { stride, padding };
+        let config = Conv2dConfig { stride, padding, dilation: 1, groups: 1 };
         let inputs = [
             (maps.to_vec(), draw("maps", len(maps))),
             (weight.to_vec(), draw("weight", len(weight))),
@@ -99,7 +99,7 @@ fn conv2d_of_odd_shapes_is_its_formula() -> TestResult {
 fn conv2d_over_many_tiles_is_its_formula() -> TestResult {
     // 2,600 patches of 27 values make several tiles and weight parts, the last ones not full.
     let (maps, weight) = ([26, 10, 10, 3], [2, 3, 3, 3]);
-    let config = Conv2dConfig { stride: 1, padding: 1 };
+    let config = Conv2dConfig::same(3);
     let (pixels, filter) = (draw("maps", len(maps)), draw("weight", len(weight)));
     let variable = |values: &[f64], shape: Shape| {
         let values: Vec<f32> = values.iter().map(|&value| value as f32).collect();

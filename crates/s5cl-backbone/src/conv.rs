@@ -35,7 +35,7 @@ impl Conv {
     ) -> Result<Self> {
         let shape = (out_channels, in_channels, kernel, kernel);
         let weight = builder.get_with_hints(shape, "weight", INIT)?;
-        Ok(Self { weight, config: Conv2dConfig { stride, padding: kernel / 2 } })
+        Ok(Self { weight, config: Conv2dConfig { stride, ..Conv2dConfig::same(kernel) } })
     }
 
     /// f32 `[batch, height, width, in_channels]` to `[batch, height / stride, width / stride,

@@ -19,7 +19,7 @@
 //! # fn main() -> candle_core::Result<()> {
 //! let image = Tensor::ones((1, 8, 8, 3), candle_core::DType::F32, &Device::Cpu)?;
 //! let weight = Var::ones((4, 3, 3, 3), candle_core::DType::F32, &Device::Cpu)?;
-//! let features = conv2d(&image, &weight, Conv2dConfig { stride: 1, padding: 1 })?;
+//! let features = conv2d(&image, &weight, Conv2dConfig::same(3))?;
 //! let pooled = max_pool2d(&features, 3, 2, 1)?;
 //! assert_eq!(pooled.dims(), [1, 4, 4, 4]);
 //! let gradients = pooled.sum_all()?.backward()?;
@@ -30,10 +30,14 @@
 
 mod batch_norm;
 mod conv2d;
-mod gemm;
 mod max_pool2d;
 mod window;
 
+mod product;
+
+mod microkernel;
+mod panels;
+mod simd;
 mod values;
 
 pub use batch_norm::{BatchNormOutput, batch_norm_eval, batch_norm_train};

@@ -17,7 +17,7 @@ pub(crate) fn dispatch<Op: WithSimd>(operation: Op) -> Op::Output {
 
 #[cfg(not(test))]
 #[inline]
-fn arch() -> Arch {
+pub(crate) fn arch() -> Arch {
     Arch::new()
 }
 
@@ -26,7 +26,7 @@ fn arch() -> Arch {
 static FORCED: AtomicU8 = AtomicU8::new(0);
 
 #[cfg(test)]
-fn arch() -> Arch {
+pub(crate) fn arch() -> Arch {
     match FORCED.load(Ordering::Relaxed) {
         0 => Arch::new(),
         #[cfg(target_arch = "x86_64")]
