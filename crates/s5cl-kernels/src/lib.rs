@@ -32,11 +32,13 @@ mod batch_norm;
 mod conv2d;
 mod max_pool2d;
 mod window;
+mod winograd;
 
 mod product;
 
 mod microkernel;
 mod panels;
+mod scratch;
 mod simd;
 mod values;
 
@@ -47,3 +49,4 @@ pub use max_pool2d::max_pool2d;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;
+#[cfg(test)] mod scratch_bench;

@@ -4,6 +4,9 @@ pub(crate) mod direct;
 pub(crate) mod geometry;
 pub(crate) mod weight_gradient;
 
+#[cfg(test)]
+mod tests;
+
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 use crate::product::Finish;

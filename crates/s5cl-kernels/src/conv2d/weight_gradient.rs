@@ -22,10 +22,10 @@ const TILE_ROWS: usize = 6;
 
 /// Pixels that lie a fixed step apart in both maps.
 #[derive(Clone, Copy)]
-struct Run {
-    maps: usize,
-    gradient: usize,
-    len: usize,
+pub(crate) struct Run {
+    pub(crate) maps: usize,
+    pub(crate) gradient: usize,
+    pub(crate) len: usize,
 }
 
 /// The weight's gradient in PyTorch's layout.
@@ -84,11 +84,11 @@ fn turned(geometry: &Geometry, sums: &[f32]) -> Vec<f32> {
 }
 
 /// The pixels where one tap meets the map.
-struct Runs {
-    runs: Vec<Run>,
+pub(crate) struct Runs {
+    pub(crate) runs: Vec<Run>,
     /// Values from one pixel of a run to the next.
-    maps_step: usize,
-    gradient_step: usize,
+    pub(crate) maps_step: usize,
+    pub(crate) gradient_step: usize,
 }
 
 impl Runs {
@@ -135,15 +135,15 @@ fn met(axis: &Axis, kernel: usize) -> Vec<(usize, usize)> {
 }
 
 /// One tap of one group, some of its inputs, all of its outputs.
-struct Part<'a> {
-    maps: &'a [f32],
-    gradient: &'a [f32],
-    first_input: usize,
-    first_output: usize,
-    runs: Runs,
+pub(crate) struct Part<'a> {
+    pub(crate) maps: &'a [f32],
+    pub(crate) gradient: &'a [f32],
+    pub(crate) first_input: usize,
+    pub(crate) first_output: usize,
+    pub(crate) runs: Runs,
     /// By input and output.
-    sums: &'a mut [f32],
-    outputs: usize,
+    pub(crate) sums: &'a mut [f32],
+    pub(crate) outputs: usize,
 }
 
 impl WithSimd for Part<'_> {
