@@ -49,4 +49,3 @@ pub use max_pool2d::max_pool2d;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct ReadmeExamples;
-#[cfg(test)] mod scratch_bench;
