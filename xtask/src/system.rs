@@ -85,6 +85,12 @@ pub(crate) fn machine() -> String {
     format!("{cores} x {}", model.map_or(std::env::consts::ARCH, |(_, name)| name.trim()))
 }
 
+/// Processes that wanted to run, on average over the last minute; none where the system does not
+/// tell.
+pub(crate) fn load() -> Option<f64> {
+    std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}
+
 /// The largest memory of the process so far in MiB; 0 where the system does not tell.
 pub(crate) fn peak_memory_mib() -> u64 {
     memory_kib("VmHWM").unwrap_or(0) / 1024

@@ -21,8 +21,12 @@ use peer::{Layout, Peer};
 use rows::{Row, rows, select};
 use turns::{Side, here, in_turns};
 
+use crate::system::load;
+
 /// Turns of the guard: few, so that it is over soon.
 const GUARD_TURNS: u32 = 5;
+/// Processes that wanted to run in the last minute; more than this are not ours alone.
+const BUSY: f64 = 0.5;
 /// The rows that may not be slower than plain candle.
 const GUARDED: [&str; 2] = ["supcon-1024", "resnet18-inference-28"];
 
@@ -54,6 +58,7 @@ impl Kernels {
             return memory::print(row.with_context(|| format!("there is no row {name}"))?.work);
         }
         let selected = select(&self.only)?;
+        warn_if_busy();
         let peer = self.vs_pytorch.as_deref().map(Peer::start).transpose()?.map(RefCell::new);
         let mut measured = Vec::new();
         for row in selected {
@@ -91,6 +96,13 @@ pub(crate) fn guard() -> Result<()> {
         bail!("slower than plain candle: {}", slower.join(", "));
     }
     Ok(())
+}
+
+/// Whoever else computes slows one side more than the other.
+fn warn_if_busy() {
+    if let Some(load) = load().filter(|&load| load > BUSY) {
+        eprintln!("the machine is busy (load {load}): the ratios may be far off");
+    }
 }
 
 /// The times of one row, all sides in turns.
