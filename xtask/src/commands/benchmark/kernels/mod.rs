@@ -15,6 +15,7 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use candle_core::utils::get_num_threads;
 
 use outcome::Measured;
 use peer::{Layout, Peer};
@@ -25,8 +26,6 @@ use crate::system::load;
 
 /// Turns of the guard: few, so that it is over soon.
 const GUARD_TURNS: u32 = 5;
-/// Processes that wanted to run in the last minute; more than this are not ours alone.
-const BUSY: f64 = 0.5;
 /// The rows that may not be slower than plain candle.
 const GUARDED: [&str; 2] = ["supcon-1024", "resnet18-inference-28"];
 
@@ -58,7 +57,8 @@ impl Kernels {
             return memory::print(row.with_context(|| format!("there is no row {name}"))?.work);
         }
         let selected = select(&self.only)?;
-        warn_if_busy();
+        let load_before = load();
+        warn_if_busy(load_before, 0.0);
         let peer = self.vs_pytorch.as_deref().map(Peer::start).transpose()?.map(RefCell::new);
         let mut measured = Vec::new();
         for row in selected {
@@ -72,9 +72,11 @@ impl Kernels {
             eprintln!("{}", row.line());
             measured.push(row);
         }
+        let load = [load_before, load()];
+        warn_if_busy(load[1], get_num_threads() as f64);
         let versions = peer.map(|peer| peer.into_inner().versions.clone()).unwrap_or_default();
         if self.json {
-            println!("{}", outcome::json(&measured, self.runs, versions));
+            println!("{}", outcome::json(&measured, self.runs, load, versions));
         } else {
             println!("{}", outcome::table(&measured).text());
         }
@@ -98,9 +100,9 @@ pub(crate) fn guard() -> Result<()> {
     Ok(())
 }
 
-/// Whoever else computes slows one side more than the other.
-fn warn_if_busy() {
-    if let Some(load) = load().filter(|&load| load > BUSY) {
+/// Whoever else computes slows one side more than the other; `expected` is what is ours.
+fn warn_if_busy(load: Option<f64>, expected: f64) {
+    if let Some(load) = load.filter(|&load| load > expected + 1.0) {
         eprintln!("the machine is busy (load {load}): the ratios may be far off");
     }
 }

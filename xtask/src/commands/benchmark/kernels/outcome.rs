@@ -75,8 +75,13 @@ impl Measured {
     }
 }
 
-/// One object with everything.
-pub(super) fn json(rows: &[Measured], turns: u32, peers: Map<String, Value>) -> Value {
+/// One object with everything; `load` is the machine's before and after.
+pub(super) fn json(
+    rows: &[Measured],
+    turns: u32,
+    load: [Option<f64>; 2],
+    peers: Map<String, Value>,
+) -> Value {
     let mut versions = peers;
     versions.insert("s5cl".into(), env!("CARGO_PKG_VERSION").into());
     versions.extend(locked_version("candle-core").map(|v| ("candle".to_owned(), v)));
@@ -86,6 +91,7 @@ pub(super) fn json(rows: &[Measured], turns: u32, peers: Map<String, Value>) -> 
         "machine": machine(),
         "threads": candle_core::utils::get_num_threads(),
         "versions": versions,
+        "load": { "before": load[0], "after": load[1] },
         "runs": turns,
         "rows": rows.iter().map(Measured::json).collect::<Vec<_>>(),
     })
@@ -169,7 +175,8 @@ mod tests {
 
     #[test]
     fn json_says_ratio_and_whether_the_target_is_met() {
-        let value = json(&[measured(Some(20.0)), measured(None)], 7, serde_json::Map::new());
+        let value =
+            json(&[measured(Some(20.0)), measured(None)], 7, [None; 2], serde_json::Map::new());
         let (with, without) = (&value["rows"][0], &value["rows"][1]);
         assert_eq!(with["ratio"], 4.0);
         assert_eq!(with["met"], true);
