@@ -30,15 +30,29 @@
 
 mod batch_norm;
 mod conv2d;
+mod cross_entropy;
 mod gemm;
+mod global_average_pool;
+mod linear;
 mod max_pool2d;
+mod optimizer_step;
+mod simd;
 mod window;
 
 mod values;
 
+#[cfg(test)]
+mod checks;
+
 pub use batch_norm::{BatchNormOutput, batch_norm_eval, batch_norm_train};
 pub use conv2d::{Conv2dConfig, conv2d};
+pub use cross_entropy::{CrossEntropyConfig, cross_entropy};
+pub use global_average_pool::global_average_pool;
+pub use linear::linear;
 pub use max_pool2d::max_pool2d;
+pub use optimizer_step::{
+    StepConfig, adamax_step, adamw_step, average_step, gradient_norm, sgd_step,
+};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -1,12 +1,16 @@
 //! Max pooling with overlapping windows and padding, with a gradient.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
+pub(crate) mod cpu;
+
+use std::sync::OnceLock;
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 use crate::values::{Values, operand};
 use crate::window::Window;
 
-/// The largest value of each window, as `torch.nn.MaxPool2d`; padding never wins.
+/// The largest value of each window, as `torch.nn.MaxPool2d`; padding never wins, and a NaN
+/// always does.
 ///
 /// The gradient goes to the first largest value of a window in reading order, as in PyTorch; a
 /// pixel that wins several windows gets the sum. candle's own pooling refuses overlapping windows
@@ -17,30 +21,43 @@ use crate::window::Window;
 /// - `maps`: f32 `[batch, height, width, channels]`
 /// - result: f32 `[batch, out_height, out_width, channels]`
 ///
-/// `kernel`, `stride` and `padding` are in pixels, the same in both directions.
+/// `kernel` (1 to 16), `stride` and `padding` are in pixels, the same in both directions.
 ///
 /// # Errors
 ///
 /// If the padding exceeds half of the kernel (a window could lie outside the map), the window
-/// does not fit, or the tensor is not an f32 tensor on the CPU.
+/// does not fit or is out of its range, the maps have no pixels or channels, or the tensor is not
+/// an f32 tensor on the CPU.
 pub fn max_pool2d(maps: &Tensor, kernel: usize, stride: usize, padding: usize) -> Result<Tensor> {
-    if 2 * padding > kernel {
-        candle_core::bail!("max_pool2d: padding {padding} exceeds half of the kernel {kernel}")
+    if !(1..=LARGEST_KERNEL).contains(&kernel) {
+        bail!("max_pool2d: kernel {kernel} is not between 1 and {LARGEST_KERNEL}")
     }
-    maps.contiguous()?.apply_op1(MaxPool2d { kernel, stride, padding })
+    if 2 * padding > kernel {
+        bail!("max_pool2d: padding {padding} exceeds half of the kernel {kernel}")
+    }
+    let winners = maps.track_op().then(OnceLock::new);
+    maps.contiguous()?.apply_op1(MaxPool2d { kernel, stride, padding, winners })
 }
+
+/// A place in the window fits into a byte.
+const LARGEST_KERNEL: usize = 16;
 
 struct MaxPool2d {
     kernel: usize,
     stride: usize,
     padding: usize,
+    /// Which place of its window gave each value, for the backward pass, if there will be one.
+    winners: Option<OnceLock<Vec<u8>>>,
 }
 
 impl MaxPool2d {
     /// Batch, window and channels.
     fn geometry(&self, maps: &Shape) -> Result<(usize, Window, usize)> {
         let (batch, height, width, channels) = maps.dims4()?;
-        let Self { kernel, stride, padding } = *self;
+        if height * width * channels == 0 {
+            bail!("max_pool2d: maps {maps:?} have no pixels or no channels")
+        }
+        let Self { kernel, stride, padding, .. } = *self;
         let window = Window { height, width, kernel: (kernel, kernel), stride, padding };
         Ok((batch, window.checked("max_pool2d")?, channels))
     }
@@ -54,62 +71,28 @@ impl CustomOp1 for MaxPool2d {
     fn cpu_fwd(&self, maps: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (batch, window, channels) = self.geometry(layout.shape())?;
         let maps = operand(maps, layout, self.name())?;
-        let mut out = vec![f32::NEG_INFINITY; batch * window.out_pixels() * channels];
-        out.par_chunks_mut(window.out_pixels() * channels)
-            .zip(maps.par_chunks(window.in_pixels() * channels))
-            .for_each(|(out, image)| {
-                for (pixel, out) in out.chunks_exact_mut(channels).enumerate() {
-                    for_each_pixel(&window, pixel, |in_pixel| {
-                        let values = &image[in_pixel * channels..(in_pixel + 1) * channels];
-                        for (best, &value) in out.iter_mut().zip(values) {
-                            // A NaN wins and stays, as in PyTorch.
-                            *best = if value > *best || value.is_nan() { value } else { *best };
-                        }
-                    });
-                }
-            });
+        let mut out = vec![0.0; batch * window.out_pixels() * channels];
+        match &self.winners {
+            None => cpu::max_pool2d_forward(maps, &mut out, None, &window, channels),
+            Some(kept) => {
+                let mut winners = vec![0; out.len()];
+                cpu::max_pool2d_forward(maps, &mut out, Some(&mut winners), &window, channels);
+                kept.get_or_init(|| winners);
+            }
+        }
         let shape = (batch, window.out_height(), window.out_width(), channels);
         Ok((CpuStorage::F32(out), shape.into()))
     }
 
-    fn bwd(&self, maps: &Tensor, result: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+    fn bwd(&self, maps: &Tensor, _result: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        let Some(winners) = self.winners.as_ref().and_then(OnceLock::get) else {
+            bail!("max_pool2d: backward before forward")
+        };
         let (_, window, channels) = self.geometry(maps.shape())?;
         let gradient = gradient.contiguous()?;
-        let (values, best, gradient) =
-            (Values::of(maps)?, Values::of(result)?, Values::of(&gradient)?);
-        let (in_len, out_len) = (window.in_pixels() * channels, window.out_pixels() * channels);
-        let mut out = vec![0.0; values.len()];
-        out.par_chunks_mut(in_len)
-            .zip(values.par_chunks(in_len))
-            .zip(best.par_chunks(out_len).zip(gradient.par_chunks(out_len)))
-            .for_each(|((out, values), (best, gradient))| {
-                let mut is_found = vec![false; channels];
-                for pixel in 0..window.out_pixels() {
-                    is_found.fill(false);
-                    let at = pixel * channels;
-                    for_each_pixel(&window, pixel, |in_pixel| {
-                        for (channel, is_found) in is_found.iter_mut().enumerate() {
-                            let (from, to) = (at + channel, in_pixel * channels + channel);
-                            if values[to] == best[from] && !*is_found {
-                                *is_found = true;
-                                out[to] += gradient[from];
-                            }
-                        }
-                    });
-                }
-            });
+        let mut out = vec![0.0; maps.elem_count()];
+        cpu::max_pool2d_backward(winners, &Values::of(&gradient)?, &mut out, &window, channels);
         Ok(Some(Tensor::from_vec(out, maps.shape(), maps.device())?))
-    }
-}
-
-/// Visits the pixels of the map under the window at an output pixel, in reading order.
-fn for_each_pixel(window: &Window, out_pixel: usize, mut visit: impl FnMut(usize)) {
-    let (rows, map_y) = window.rows(out_pixel / window.out_width());
-    let (cols, map_x) = window.cols(out_pixel % window.out_width());
-    for y in map_y..map_y + rows.len() {
-        for x in map_x..map_x + cols.len() {
-            visit(y * window.width + x);
-        }
     }
 }
 
