@@ -13,8 +13,8 @@ pub(crate) fn draw(seed: u64, n: usize) -> Vec<f32> {
         (state >> 40) as f32 / (1 << 23) as f32 - 1.0
     };
     // The first values of neighboring seeds are alike.
-    (0..8).for_each(|_| drop(next()));
-    (0..n).map(|_| next()).collect()
+    const SKIPPED: usize = 8;
+    std::iter::repeat_with(&mut next).skip(SKIPPED).take(n).collect()
 }
 
 /// A drawn tensor.

@@ -4,6 +4,9 @@
 
 mod rules;
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, bail};
