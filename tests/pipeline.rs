@@ -78,7 +78,7 @@ fn resumed(setup: &Setup, folder: &Path) -> TestResult<TrainState> {
 /// The bits of weights, statistics, optimizer and average.
 fn bits(state: &TrainState) -> TestResult<BTreeMap<String, Vec<u32>>> {
     let mut bits = BTreeMap::new();
-    for (name, tensor) in state.tensors() {
+    for (name, tensor) in state.tensors()? {
         let values = tensor.flatten_all()?.to_vec1::<f32>()?;
         bits.insert(name, values.into_iter().map(f32::to_bits).collect());
     }
@@ -169,7 +169,7 @@ fn run_interrupted_and_resumed_gives_the_bits_of_an_uninterrupted_one() -> TestR
         assert_eq!([before.records, after.records].concat(), expected.records, "{what}");
         assert_same_bits(&what, &state, &uninterrupted)?;
         // What is evaluated and kept is the average, and not the present weights.
-        let is_average = state.weights()["conv1.weight"].to_string()
+        let is_average = state.weights()?["conv1.weight"].to_string()
             != state.parameters.all()["conv1.weight"].to_string();
         assert_eq!(is_average, ema_decay.is_some(), "{what}");
     }
@@ -236,7 +236,7 @@ fn average_follows_its_formula() -> TestResult {
         variable.set(&Tensor::new(value as f32, &Device::Cpu)?)?;
         average.update(&parameters, steps)?;
         expected = decay * expected + (1.0 - decay) * value;
-        let got = f64::from(average.weights()["weight"].to_scalar::<f32>()?);
+        let got = f64::from(average.weights()?["weight"].to_scalar::<f32>()?);
         assert!((got - expected).abs() < 1e-6, "step {steps}: {got}, expected {expected}");
     }
     Ok(())
