@@ -29,7 +29,7 @@ const PART_ROWS: usize = 64;
 /// If the shapes do not fit, `in` or `out` is 0, a tensor is not f32, or one is not on the CPU.
 pub fn linear(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     if let Some(bias) = bias
-        && bias.dims() != &weight.dims()[..1.min(weight.rank())]
+        && weight.dims().get(..1) != Some(bias.dims())
     {
         bail!("linear: bias {:?} does not fit weight {:?}", bias.shape(), weight.shape())
     }
@@ -108,10 +108,10 @@ impl CustomOp3 for Linear {
         let gradient = Values::of(&gradient)?;
         let device = input.device();
         let input_gradient = self.needs_input_gradient.then(|| {
-            let values = input_gradient(&gradient, &*Values::of(weight)?, in_dim, out_dim);
+            let values = input_gradient(&gradient, &Values::of(weight)?, in_dim, out_dim);
             Tensor::from_vec(values, input.shape(), device)
         });
-        let weight_gradient = weight_gradient(&gradient, &*Values::of(input)?, in_dim, out_dim);
+        let weight_gradient = weight_gradient(&gradient, &Values::of(input)?, in_dim, out_dim);
         let bias_gradient = self
             .has_bias
             .then(|| Tensor::from_vec(column_sums(&gradient, out_dim), bias.shape(), device));

@@ -8,6 +8,9 @@ use rayon::prelude::*;
 use crate::simd;
 use crate::window::Window;
 
+/// Channels that are pooled together.
+const LANES: usize = 16;
+
 /// Writes the largest value of each window into `out`, and into `winners`, where given, which
 /// place of the window holds it, counted in reading order. A NaN is larger than any number, and
 /// the last of several wins.
@@ -57,33 +60,58 @@ fn pool_row<const KEEPS_WINNERS: bool>(
     out_y: usize,
     channels: usize,
 ) {
-    let (taps_y, map_y) = window.rows(out_y);
-    for (out_x, best) in out.chunks_exact_mut(channels).enumerate() {
-        let (taps_x, map_x) = window.cols(out_x);
-        let winners =
+    for (out_x, out) in out.chunks_exact_mut(channels).enumerate() {
+        let winners: &mut [u8] =
             if KEEPS_WINNERS { &mut winners[out_x * channels..][..channels] } else { &mut [] };
-        for (y, tap_y) in (map_y..).zip(taps_y.clone()) {
-            for (x, tap_x) in (map_x..).zip(taps_x.clone()) {
-                let values = &image[(y * window.width + x) * channels..][..channels];
-                let place = (tap_y * window.kernel.1 + tap_x) as u8;
-                if (y, x) == (map_y, map_x) {
-                    best.copy_from_slice(values);
-                    winners.fill(place);
-                } else if KEEPS_WINNERS {
-                    for ((best, winner), &value) in best.iter_mut().zip(&mut *winners).zip(values) {
-                        let wins = (value > *best) | value.is_nan();
-                        *best = if wins { value } else { *best };
-                        *winner = if wins { place } else { *winner };
-                    }
-                } else {
-                    for (best, &value) in best.iter_mut().zip(values) {
-                        let wins = (value > *best) | value.is_nan();
-                        *best = if wins { value } else { *best };
-                    }
-                }
+        let (blocks, rest) = out.as_chunks_mut::<LANES>();
+        let at_rest = blocks.len() * LANES;
+        for (i, block) in blocks.iter_mut().enumerate() {
+            let image = &image[i * LANES..];
+            let places = pool_block(image, block, window, (out_y, out_x), channels);
+            if KEEPS_WINNERS {
+                winners[i * LANES..][..LANES].copy_from_slice(&places.map(|place| place as u8));
+            }
+        }
+        for (c, value) in (at_rest..).zip(rest) {
+            let value = std::array::from_mut(value);
+            let [place] = pool_block(&image[c..], value, window, (out_y, out_x), channels);
+            if KEEPS_WINNERS {
+                winners[c] = place as u8;
             }
         }
     }
+}
+
+/// The window over neighboring channels, the first of which are the first values of `image`:
+/// writes the largest values, and returns the places where they are. Both stay in registers
+/// until the last pixel was seen; the places are as wide as the values for that.
+#[inline(always)]
+fn pool_block<const N: usize>(
+    image: &[f32],
+    best: &mut [f32; N],
+    window: &Window,
+    (out_y, out_x): (usize, usize),
+    channels: usize,
+) -> [u32; N] {
+    let (taps_y, map_y) = window.rows(out_y);
+    let (taps_x, map_x) = window.cols(out_x);
+    let pixel = |y: usize, x: usize| &image[(y * window.width + x) * channels..][..N];
+    let place = |tap_y: usize, tap_x: usize| (tap_y * window.kernel.1 + tap_x) as u32;
+    let mut largest = [0.0; N];
+    largest.copy_from_slice(pixel(map_y, map_x));
+    let mut winners = [place(taps_y.start, taps_x.start); N];
+    for (y, tap_y) in (map_y..).zip(taps_y) {
+        for (x, tap_x) in (map_x..).zip(taps_x.clone()) {
+            let (values, place) = (pixel(y, x), place(tap_y, tap_x));
+            for i in 0..N {
+                let wins = (values[i] > largest[i]) | values[i].is_nan();
+                largest[i] = if wins { values[i] } else { largest[i] };
+                winners[i] = if wins { place } else { winners[i] };
+            }
+        }
+    }
+    *best = largest;
+    winners
 }
 
 /// Writes into `out` the gradient of the maps: at each pixel the sum over the windows that it

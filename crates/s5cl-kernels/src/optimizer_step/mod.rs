@@ -76,14 +76,14 @@ fn sum_of_squares(values: &[f32]) -> f64 {
     )
 }
 
-/// Applies a rule to each value of a parameter, with the value of the gradient and those of the
-/// state beside it.
-fn for_each_value<const SLOTS: usize>(
+/// Applies a rule to a parameter, with the gradient and the state beside it, in blocks of values:
+/// a rule treats every value alone.
+fn for_each_block<const SLOTS: usize>(
     name: &'static str,
     parameter: &Tensor,
     gradient: &Tensor,
     state: [&mut [f32]; SLOTS],
-    rule: impl Fn(&mut f32, f32, [&mut f32; SLOTS]) + Sync,
+    rule: impl Fn(&mut [f32], &[f32], [&mut [f32]; SLOTS]) + Sync,
 ) -> Result<()> {
     if gradient.dims() != parameter.dims() {
         let (parameter, gradient) = (parameter.shape(), gradient.shape());
@@ -108,7 +108,7 @@ struct InPlace<'a, Rule, const SLOTS: usize> {
 
 impl<Rule, const SLOTS: usize> InplaceOp2 for InPlace<'_, Rule, SLOTS>
 where
-    Rule: Fn(&mut f32, f32, [&mut f32; SLOTS]) + Sync,
+    Rule: Fn(&mut [f32], &[f32], [&mut [f32]; SLOTS]) + Sync,
 {
     fn name(&self) -> &'static str {
         self.name
@@ -130,12 +130,12 @@ where
     }
 }
 
-/// [`for_each_value`] on slices of one length.
+/// [`for_each_block`] on slices of one length.
 fn update<const SLOTS: usize>(
     parameter: &mut [f32],
     gradient: &[f32],
     state: [&mut [f32]; SLOTS],
-    rule: impl Fn(&mut f32, f32, [&mut f32; SLOTS]) + Sync,
+    rule: impl Fn(&mut [f32], &[f32], [&mut [f32]; SLOTS]) + Sync,
 ) {
     if parameter.len() <= BLOCK {
         // Most parameters are short: waking other threads would take longer than the work.
@@ -155,18 +155,11 @@ fn update<const SLOTS: usize>(
 fn update_block<const SLOTS: usize>(
     parameter: &mut [f32],
     gradient: &[f32],
-    mut state: [&mut [f32]; SLOTS],
-    rule: &impl Fn(&mut f32, f32, [&mut f32; SLOTS]),
+    state: [&mut [f32]; SLOTS],
+    rule: &impl Fn(&mut [f32], &[f32], [&mut [f32]; SLOTS]),
 ) {
     simd::dispatch(
         #[inline(always)]
-        || {
-            let n = parameter.len();
-            let gradient = &gradient[..n];
-            let mut state = state.each_mut().map(|slot| &mut slot[..n]);
-            for i in 0..n {
-                rule(&mut parameter[i], gradient[i], state.each_mut().map(|slot| &mut slot[i]));
-            }
-        },
+        || rule(parameter, gradient, state),
     );
 }

@@ -1,8 +1,8 @@
-//! The formulas of the optimizers, value by value.
+//! The formulas of the optimizers, value by value, in loops that vectorize.
 
 use candle_core::{Result, Tensor, bail};
 
-use super::{StepConfig, for_each_value};
+use super::{StepConfig, for_each_block};
 
 /// One step of Adamax, as `torch.optim.Adamax`; weight decay is added to the gradient.
 ///
@@ -41,18 +41,22 @@ pub fn adamax_step(
     let rate = (learning_rate / bias_correction(betas[0], steps)) as f32;
     let (scale, decay) = (gradient_scale as f32, weight_decay as f32);
     let (share, kept, epsilon) = ((1.0 - betas[0]) as f32, betas[1] as f32, epsilon as f32);
-    for_each_value(
+    for_each_block(
         "adamax_step",
         parameter,
         gradient,
         [mean, largest],
         #[inline(always)]
-        |value, gradient, [mean, largest]| {
-            let gradient = gradient * scale + *value * decay;
-            *mean += (gradient - *mean) * share;
-            let (past, size) = (*largest * kept, gradient.abs() + epsilon);
-            *largest = if past > size { past } else { size };
-            *value -= *mean / *largest * rate;
+        |values, gradients, [means, largest]| {
+            let state = means.iter_mut().zip(largest);
+            for ((value, gradient), (mean, largest)) in values.iter_mut().zip(gradients).zip(state)
+            {
+                let gradient = gradient * scale + *value * decay;
+                *mean += (gradient - *mean) * share;
+                let (past, size) = (*largest * kept, gradient.abs() + epsilon);
+                *largest = if past > size { past } else { size };
+                *value -= *mean / *largest * rate;
+            }
         },
     )
 }
@@ -93,18 +97,21 @@ pub fn adamw_step(
     let (scale, kept) = (gradient_scale as f32, (1.0 - learning_rate * weight_decay) as f32);
     let [mean_share, square_share] = betas.map(|beta| (1.0 - beta) as f32);
     let epsilon = epsilon as f32;
-    for_each_value(
+    for_each_block(
         "adamw_step",
         parameter,
         gradient,
         [mean, square],
         #[inline(always)]
-        |value, gradient, [mean, square]| {
-            let gradient = gradient * scale;
-            *mean += (gradient - *mean) * mean_share;
-            *square += (gradient * gradient - *square) * square_share;
-            let size = square.sqrt() * root_scale + epsilon;
-            *value = *value * kept - *mean / size * rate;
+        |values, gradients, [means, squares]| {
+            let state = means.iter_mut().zip(squares);
+            for ((value, gradient), (mean, square)) in values.iter_mut().zip(gradients).zip(state) {
+                let gradient = gradient * scale;
+                *mean += (gradient - *mean) * mean_share;
+                *square += (gradient * gradient - *square) * square_share;
+                let size = square.sqrt() * root_scale + epsilon;
+                *value = *value * kept - *mean / size * rate;
+            }
         },
     )
 }
@@ -149,26 +156,32 @@ pub fn sgd_step(
         if momentum != 0.0 {
             bail!("{NAME}: a momentum of {momentum} needs a running sum of gradients")
         }
-        return for_each_value(
+        return for_each_block(
             NAME,
             parameter,
             gradient,
             [],
             #[inline(always)]
-            |value, gradient, []| *value -= (gradient * scale + *value * decay) * rate,
+            |values, gradients, []| {
+                for (value, gradient) in values.iter_mut().zip(gradients) {
+                    *value -= (gradient * scale + *value * decay) * rate;
+                }
+            },
         );
     };
-    for_each_value(
+    for_each_block(
         NAME,
         parameter,
         gradient,
         [sum],
         #[inline(always)]
-        |value, gradient, [sum]| {
-            let gradient = gradient * scale + *value * decay;
-            *sum = *sum * momentum + gradient;
-            let direction = if nesterov { gradient + *sum * momentum } else { *sum };
-            *value -= direction * rate;
+        |values, gradients, [sums]| {
+            for ((value, gradient), sum) in values.iter_mut().zip(gradients).zip(sums) {
+                let gradient = gradient * scale + *value * decay;
+                *sum = *sum * momentum + gradient;
+                let direction = if nesterov { gradient + *sum * momentum } else { *sum };
+                *value -= direction * rate;
+            }
         },
     )
 }
@@ -200,7 +213,11 @@ pub fn average_step(average: &mut [f32], value: &Tensor, decay: f64) -> Result<(
         &crate::values::Values::of(&value)?,
         [],
         #[inline(always)]
-        |average, value, []| *average = *average * kept + value * share,
+        |averages, values, []| {
+            for (average, value) in averages.iter_mut().zip(values) {
+                *average = *average * kept + value * share;
+            }
+        },
     );
     Ok(())
 }
