@@ -1,4 +1,4 @@
-//! Convolution, pooling, batch normalization and cross entropy against PyTorch.
+//! Convolution, pooling, batch normalization, linear layers and cross entropy against PyTorch.
 //!
 //! PyTorch's maps have channels second, ours last: inputs and expectations are transposed here.
 
@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
 use s5cl_backbone::{BatchNorm, Mode, Parameters};
-use s5cl_kernels::{Conv2dConfig, conv2d, max_pool2d};
+use s5cl_kernels::{
+    Conv2dConfig, CrossEntropyConfig, conv2d, cross_entropy, global_average_pool, linear,
+    max_pool2d,
+};
 use s5cl_losses::{Hierarchy, HierarchyConfig, LabeledViews};
 use serde::Deserialize;
 
@@ -108,7 +111,7 @@ fn conv2d_of_constant_maps_has_the_golden_weight_gradient() -> TestResult {
 
 #[test]
 fn max_pool2d_is_the_golden_one() -> TestResult {
-    each_case("max_pool2d", 2, |case, arrays| {
+    each_case("max_pool2d", 4, |case, arrays| {
         let input = Var::from_tensor(&case.maps(arrays, "input")?)?;
         let (kernel, stride, padding) = case.window()?;
         let output = max_pool2d(&input, kernel, stride, padding)?;
@@ -152,14 +155,49 @@ fn batch_norm_is_the_golden_one() -> TestResult {
 
 #[test]
 fn global_average_pool_is_the_golden_one() -> TestResult {
-    each_case("global_average_pool", 1, |case, arrays| {
+    each_case("global_average_pool", 2, |case, arrays| {
         let input = Var::from_tensor(&case.maps(arrays, "input")?)?;
-        let output = input.mean((1, 2))?;
+        let output = global_average_pool(&input)?;
         assert_close(&case.name, &output, case.array(arrays, "output")?, SUMMED)?;
         let from_above = case.array(arrays, "grad_output")?;
         let gradients = (output * from_above)?.sum_all()?.backward()?;
         let expected = case.maps(arrays, "grad_input")?;
         assert_close(&case.name, gradient(&gradients, &input)?, &expected, SUMMED)
+    })
+}
+
+#[test]
+fn linear_is_the_golden_one() -> TestResult {
+    each_case("linear", 3, |case, arrays| {
+        let variable =
+            |name: &str| -> TestResult<Var> { Ok(Var::from_tensor(case.array(arrays, name)?)?) };
+        let (input, weight) = (variable("input")?, variable("weight")?);
+        let bias = (case.name != "linear_no_bias").then(|| variable("bias")).transpose()?;
+        let output = linear(&input, &weight, bias.as_deref())?;
+        assert_close(&case.name, &output, case.array(arrays, "output")?, SUMMED)?;
+        let gradients = (output * case.array(arrays, "grad_output")?)?.sum_all()?.backward()?;
+        let variables =
+            [("input", Some(&input)), ("weight", Some(&weight)), ("bias", bias.as_ref())];
+        for (name, variable) in variables {
+            let Some(variable) = variable else { continue };
+            let expected = case.array(arrays, &format!("grad_{name}"))?;
+            assert_close(&case.name, gradient(&gradients, variable)?, expected, GRADIENT)?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn cross_entropy_is_the_golden_one() -> TestResult {
+    each_case("cross_entropy", 4, |case, arrays| {
+        let label_smoothing = case.label_smoothing.ok_or("no label smoothing")?;
+        let logits = Var::from_tensor(case.array(arrays, "logits")?)?;
+        let labels = case.array(arrays, "labels")?.to_dtype(DType::U32)?;
+        let loss = cross_entropy(&logits, &labels, CrossEntropyConfig { label_smoothing })?;
+        assert_close(&case.name, &loss, case.array(arrays, "loss")?, SUMMED)?;
+        let gradients = loss.backward()?;
+        let expected = case.array(arrays, "grad_logits")?;
+        assert_close(&case.name, gradient(&gradients, &logits)?, expected, GRADIENT)
     })
 }
 
@@ -170,7 +208,7 @@ fn classification_term_is_the_golden_cross_entropy() -> TestResult {
         weight_unsupervised: 0.0,
         ..HierarchyConfig::published()
     })?;
-    each_case("cross_entropy", 2, |case, arrays| {
+    each_case("cross_entropy", 4, |case, arrays| {
         if case.label_smoothing != Some(0.0) {
             return Ok(()); // The hierarchy has no label smoothing.
         }

@@ -15,14 +15,15 @@ const SUMMED: f64 = 3e-6;
 const GRADIENT: f64 = 1e-5;
 const STEP: f64 = 1e-5;
 
-fn draw(name: &str, n: usize) -> Vec<f64> {
+/// Normal values that depend on the name.
+pub(crate) fn draw(name: &str, n: usize) -> Vec<f64> {
     let mut random = named_stream(0, name);
     (0..n).map(|_| f64::from(random.normal())).collect()
 }
 
 /// Compares an operation with its formula, and every gradient of the operation with differences
 /// of the formula. Both are of all inputs, given with their shapes.
-fn check(
+pub(crate) fn check(
     name: &str,
     inputs: &[(Vec<usize>, Vec<f64>)],
     formula: impl Fn(&[Vec<f64>]) -> Vec<f64>,

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
-use s5cl_kernels::max_pool2d;
+use s5cl_kernels::{global_average_pool, max_pool2d};
 
 use crate::{BatchNorm, Conv, Encoder, Mode};
 
@@ -109,7 +109,7 @@ impl Encoder for ResNet {
         for block in &self.blocks {
             maps = block.forward(&maps, mode)?;
         }
-        maps.mean((1, 2))
+        global_average_pool(&maps)
     }
 }
 

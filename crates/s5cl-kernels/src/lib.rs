@@ -8,7 +8,8 @@
 //!   matrix product, which is where a GEMM is near the hardware's peak.
 //! - A result does not depend on the number of threads: work is cut by the shapes alone, and
 //!   partial sums are added in a fixed order.
-//! - What belongs together is one pass over memory: normalization, residual sum and ReLU.
+//! - What belongs together is one pass over memory: normalization, residual sum and ReLU; cross
+//!   entropy and its gradient; a step of an optimizer.
 //!
 //! All `unsafe` code of the project lives in this crate, in the module `gemm`.
 //!
@@ -30,21 +31,35 @@
 
 mod batch_norm;
 mod conv2d;
+mod cross_entropy;
+mod global_average_pool;
+mod linear;
 mod max_pool2d;
+mod optimizer_step;
 mod window;
 mod winograd;
 
 mod product;
 
+mod gemm;
 mod microkernel;
 mod panels;
 mod scratch;
 mod simd;
 mod values;
 
+#[cfg(test)]
+mod checks;
+
 pub use batch_norm::{BatchNormOutput, batch_norm_eval, batch_norm_train};
 pub use conv2d::{Conv2dConfig, conv2d};
+pub use cross_entropy::{CrossEntropyConfig, cross_entropy};
+pub use global_average_pool::global_average_pool;
+pub use linear::linear;
 pub use max_pool2d::max_pool2d;
+pub use optimizer_step::{
+    StepConfig, adamax_step, adamw_step, average_step, gradient_norm, sgd_step,
+};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

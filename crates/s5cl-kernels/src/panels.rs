@@ -2,12 +2,10 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use crate::simd;
-
 /// A matrix of `depth x cols` cut into panels of a few vectors' width, each stored row by row.
 ///
-/// The last panel is filled up with zeros. The instruction set is chosen here, as the width
-/// depends on it, and holds for every product with these panels.
+/// The last panel is filled up with zeros. The width depends on the instruction set, which so
+/// holds for every product with these panels.
 pub(crate) struct Panels {
     values: Vec<f32>,
     depth: usize,
@@ -18,8 +16,7 @@ pub(crate) struct Panels {
 
 impl Panels {
     /// Room for a matrix, all zeros.
-    pub(crate) fn zeros(depth: usize, cols: usize) -> Self {
-        let arch = simd::arch();
+    pub(crate) fn zeros(arch: Arch, depth: usize, cols: usize) -> Self {
         let Vectors { lanes, per_panel } = arch.dispatch(CountVectors);
         let width = (lanes * per_panel).min(cols.next_multiple_of(lanes));
         let values = vec![0.0; cols.div_ceil(width.max(1)) * depth * width];

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::geometry::{Axis, Geometry, Map};
 use crate::panels::Panels;
 use crate::product::{Finish, Product, Segment, Start};
+use crate::simd;
 
 /// Pixels of a part: enough rows for full tiles, few enough for a part to stay in cache.
 const PART_PIXELS: usize = 384;
@@ -184,7 +185,7 @@ fn pack(
     targets: usize,
     value: impl Fn(usize, usize, usize) -> f32 + Sync,
 ) -> Panels {
-    let mut panels = Panels::zeros(taps * sources, targets);
+    let mut panels = Panels::zeros(simd::arch(), taps * sources, targets);
     let width = panels.width();
     panels.panels_mut().par_bridge().for_each(|(first, panel)| {
         let n_cols = width.min(targets - first);

@@ -41,7 +41,9 @@ pub(super) fn transformed(geometry: &Geometry, weight: &[f32], direction: Direct
         Direction::Forward => (inputs, outputs),
         Direction::Backward => (outputs, inputs),
     };
-    let mut points: Vec<Panels> = (0..POINTS).map(|_| Panels::zeros(sources, targets)).collect();
+    let arch = simd::arch();
+    let mut points: Vec<Panels> =
+        (0..POINTS).map(|_| Panels::zeros(arch, sources, targets)).collect();
     let Some(width) = points.first().map(Panels::width) else { return points };
     // Regrouped as one column of panels after the other, all points of it.
     let mut columns: Vec<(usize, Vec<&mut [f32]>)> = Vec::new();

@@ -65,7 +65,7 @@ fn train(images: Images) -> Result<Call> {
         let outputs = model.forward(&pixels, Mode::Train)?.embeddings;
         let gradients = cross_entropy(&outputs, &labels)?.backward()?;
         let gradients = optimizer.named_gradients(&gradients);
-        optimizer.step(&gradients, RATE)
+        optimizer.step(&gradients, RATE, 1.0)
     }))
 }
 
@@ -124,7 +124,7 @@ fn operands(operation: Operation) -> Result<(Tensor, Vec<Tensor>)> {
 
 fn apply(op: Op, maps: &Tensor, weights: &[Tensor]) -> Result<Tensor> {
     match (op, weights) {
-        (Op::Conv2d, [weight]) => conv2d(maps, weight, Conv2dConfig { stride: 1, padding: 1 }),
+        (Op::Conv2d, [weight]) => conv2d(maps, weight, Conv2dConfig::same(3)),
         (Op::BatchNorm, [weight, bias]) => {
             Ok(batch_norm_train(maps, weight, bias, None, false, EPSILON)?.maps)
         }
