@@ -9,7 +9,7 @@ mod tests;
 
 use std::cell::RefCell;
 
-use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, bail};
+use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use crate::simd;
@@ -47,12 +47,20 @@ pub struct StepConfig {
 pub fn gradient_norm<'a>(gradients: impl IntoIterator<Item = &'a Tensor>) -> Result<f64> {
     let mut sum = 0.0;
     for gradient in gradients {
-        let gradient = gradient.contiguous()?;
+        let gradient = contiguous(gradient, "gradient_norm")?;
         let values = Values::of(&gradient)?;
         let blocks: Vec<f64> = values.par_chunks(BLOCK).map(sum_of_squares).collect();
         sum += blocks.iter().sum::<f64>();
     }
     Ok(sum.sqrt())
+}
+
+fn contiguous(tensor: &Tensor, op: &str) -> Result<Tensor> {
+    if tensor.dtype() != DType::F32 || !tensor.device().is_cpu() {
+        let (dtype, shape, device) = (tensor.dtype(), tensor.shape(), tensor.device());
+        bail!("{op}: expected f32 on the CPU, got {dtype:?} {shape:?} on {device:?}")
+    }
+    tensor.contiguous()
 }
 
 fn sum_of_squares(values: &[f32]) -> f64 {
@@ -99,7 +107,8 @@ fn for_each_block<const SLOTS: usize>(
     parameter.inplace_op2(&gradient.contiguous()?, &InPlace { name, state, rule })
 }
 
-/// candle lends an operation the parameter's values and itself; the state is lent beside.
+/// The operation that candle runs on a parameter. It is handed the values to change, but itself
+/// only shared: the state, which changes too, is in a cell.
 struct InPlace<'a, Rule, const SLOTS: usize> {
     name: &'static str,
     state: RefCell<[&'a mut [f32]; SLOTS]>,

@@ -206,7 +206,7 @@ pub fn average_step(average: &mut [f32], value: &Tensor, decay: f64) -> Result<(
     if average.len() != value.elem_count() {
         bail!("average_step: {} values of average for {:?}", average.len(), value.shape())
     }
-    let value = value.contiguous()?;
+    let value = super::contiguous(value, "average_step")?;
     let (kept, share) = (decay as f32, (1.0 - decay) as f32);
     super::update(
         average,

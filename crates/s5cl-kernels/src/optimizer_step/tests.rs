@@ -191,6 +191,9 @@ fn gradient_norm_is_that_of_all_values_in_f64() -> Result<()> {
     assert_eq!(gradient_norm([])?, 0.0);
     assert!(gradient_norm([&Tensor::new(f32::NAN, &Device::Cpu)?])?.is_nan());
     same_everywhere(|| Ok(vec![gradient_norm(&gradients)? as f32]));
+    let double = large.to_dtype(DType::F64)?;
+    let message = refusal(gradient_norm([&double]));
+    assert!(message.contains("gradient_norm: expected f32 on the CPU, got F64 [2]"), "{message}");
     Ok(())
 }
 
@@ -208,5 +211,9 @@ fn average_step_moves_the_average_alone() -> Result<()> {
     }
     let message = refusal(average_step(&mut [0.0; 2], &value, 0.5));
     assert!(message.contains("average_step: 2 values of average"), "{message}");
+    let double = value.to_dtype(DType::F64)?;
+    assert!(
+        refusal(average_step(&mut [0.0; LEN], &double, 0.5)).contains("average_step: expected")
+    );
     Ok(())
 }
