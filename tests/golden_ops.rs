@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
-use s5cl_backbone::{BatchNorm, Mode, Parameters};
+use s5cl_backbone::{ConvNet, Mode, Parameters};
 use s5cl_kernels::{
     Conv2dConfig, CrossEntropyConfig, conv2d, cross_entropy, global_average_pool, linear,
     max_pool2d,
@@ -128,14 +128,15 @@ fn batch_norm_is_the_golden_one() -> TestResult {
         let parameters = Parameters::new(0);
         let input = Var::from_tensor(&case.maps(arrays, "input")?)?;
         let channels = input.dim(3)?;
-        let layer = BatchNorm::new(channels, &parameters.builder(&Device::Cpu))?;
+        let (mut net, builder) = (ConvNet::new(), parameters.builder(&Device::Cpu));
+        net.batch_norm(net.layers.images(), channels, None, false, &builder)?;
         for (name, variable) in parameters.all() {
             variable.set(case.array(arrays, &name)?)?;
         }
-        let evaluated = layer.forward(&input, None, false, Mode::Evaluate)?;
+        let evaluated = net.forward(&input, Mode::Evaluate)?;
         assert_close(&case.name, &evaluated, &case.maps(arrays, "output_eval")?, SUMMED)?;
 
-        let output = layer.forward(&input, None, false, Mode::Train)?;
+        let output = net.forward(&input, Mode::Train)?;
         assert_close(&case.name, &output, &case.maps(arrays, "output")?, SUMMED)?;
         let variables = parameters.all();
         for name in ["running_mean", "running_var"] {

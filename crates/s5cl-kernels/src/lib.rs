@@ -35,6 +35,7 @@ mod cross_entropy;
 mod global_average_pool;
 mod linear;
 mod max_pool2d;
+mod network;
 mod optimizer_step;
 mod window;
 mod winograd;
@@ -57,6 +58,7 @@ pub use cross_entropy::{CrossEntropyConfig, cross_entropy};
 pub use global_average_pool::global_average_pool;
 pub use linear::linear;
 pub use max_pool2d::max_pool2d;
+pub use network::{BatchStatistics, Maps, Network, NetworkOutput};
 pub use optimizer_step::{
     StepConfig, adamax_step, adamw_step, average_step, gradient_norm, sgd_step,
 };

@@ -10,6 +10,7 @@
 
 use pulp::{Simd, WithSimd};
 
+use crate::batch_norm::passes::Affine;
 use crate::microkernel::{Tile, accumulate, load, store, zeros};
 use crate::panels::{Panels, vectors_per_panel};
 
@@ -29,7 +30,7 @@ pub(crate) struct Segment {
     pub(crate) depth: usize,
 }
 
-/// What the sums start from.
+/// What is added to the sums.
 #[derive(Clone, Copy)]
 pub(crate) enum Start<'a> {
     Zero,
@@ -39,19 +40,24 @@ pub(crate) enum Start<'a> {
     Other(&'a [f32]),
 }
 
-/// What becomes of the sums.
+/// What becomes of the sums: `relu(sum * scale + shift + start)`, without what is not asked for.
 #[derive(Clone, Copy)]
 pub(crate) struct Finish<'a> {
     pub(crate) start: Start<'a>,
-    /// Added to each column.
-    pub(crate) shift: Option<&'a [f32]>,
+    /// Scales the sums of each column and shifts them.
+    pub(crate) affine: Option<&'a Affine>,
     /// Sums below zero become zero.
     pub(crate) relu: bool,
 }
 
 impl Finish<'_> {
-    pub(crate) const OVERWRITE: Self = Self { start: Start::Zero, shift: None, relu: false };
+    pub(crate) const OVERWRITE: Self = Self { start: Start::Zero, affine: None, relu: false };
     pub(crate) const ADD: Self = Self { start: Start::Output, ..Self::OVERWRITE };
+
+    /// Whether the affine map, if there is one, has that many columns.
+    pub(crate) fn has_columns(&self, n: usize) -> bool {
+        self.affine.is_none_or(|affine| affine.scale.len() >= n && affine.shift.len() >= n)
+    }
 }
 
 /// `out[out_rows[r]..] = finish(sum over segments of lhs[lhs_rows[r] + segment.lhs..] * rhs)`.
@@ -65,6 +71,8 @@ pub(crate) struct Product<'a> {
     /// Where each row's sums go; no two rows may overlap, or their order decides.
     pub(crate) out_rows: &'a [usize],
     pub(crate) finish: Finish<'a>,
+    /// The affine map's column for the first of the right operand's.
+    pub(crate) first_affine: usize,
 }
 
 impl Product<'_> {
@@ -82,7 +90,7 @@ impl Product<'_> {
         if let Start::Other(other) = self.finish.start {
             assert!(last_out <= other.len(), "a starting row ends outside");
         }
-        assert!(self.finish.shift.is_none_or(|s| s.len() >= cols), "a shift for each column");
+        assert!(self.finish.has_columns(self.first_affine + cols), "an affine map for each column");
         self.rhs.arch().dispatch(self);
     }
 }
@@ -178,6 +186,12 @@ impl Product<'_> {
                 let from = v * S::F32_LANES;
                 let len = S::F32_LANES.min(n_cols - from);
                 let place = at + from..at + from + len;
+                if let Some(Affine { scale, shift }) = self.finish.affine {
+                    let columns = self.first_affine + col + from;
+                    let columns = columns..columns + len;
+                    let (scale, shift) = (&scale[columns.clone()], &shift[columns]);
+                    sum = simd.mul_add_e_f32s(sum, read(simd, scale), read(simd, shift));
+                }
                 match self.finish.start {
                     Start::Zero => {}
                     Start::Output => {
@@ -186,9 +200,6 @@ impl Product<'_> {
                     Start::Other(other) => {
                         sum = simd.add_f32s(sum, read(simd, &other[place.clone()]));
                     }
-                }
-                if let Some(shift) = self.finish.shift {
-                    sum = simd.add_f32s(sum, read(simd, &shift[col + from..col + from + len]));
                 }
                 if self.finish.relu {
                     // A NaN stays.

@@ -1,7 +1,7 @@
 //! Which vector instructions run: the widest the processor has, found at run time.
 //!
 //! Code is written once, generic over [`pulp::Simd`], and compiled for AVX-512, AVX2, NEON and
-//! plain scalars. A test can narrow the choice for its own process with [`force`]; an element's
+//! plain scalars. A test can narrow the choice for its own process; an element's
 //! sum has the same order in all of them.
 
 #[cfg(test)]

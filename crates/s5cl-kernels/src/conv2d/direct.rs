@@ -142,8 +142,6 @@ impl Direct {
         let n_groups = self.panels.len();
         let (inputs, outputs) = (self.source.channels / n_groups, self.target.channels / n_groups);
         for (group, panels) in self.panels.iter().enumerate() {
-            let shift = finish.shift.map(|shift| &shift[group * outputs..]);
-            let finish = Finish { shift, ..finish };
             Product {
                 lhs: source,
                 lhs_rows: sources,
@@ -152,6 +150,7 @@ impl Direct {
                 out,
                 out_rows: targets,
                 finish,
+                first_affine: group * outputs,
             }
             .run();
             sources.iter_mut().for_each(|source| *source += inputs);

@@ -11,9 +11,9 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 use crate::product::Finish;
 use crate::values::{Values, operand};
+use crate::winograd::{self, Winograd};
 use direct::Direct;
 use geometry::Geometry;
-use weight_gradient::weight_gradient;
 
 /// How the kernel moves over the map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl CustomOp2 for Conv2d {
         let weight = operand(weight, weight_layout, self.name())?;
         let Geometry { batch, output, .. } = geometry;
         let mut out = vec![0.0; batch * output.len()];
-        Direct::forward(&geometry, weight).run(maps, &mut out, Finish::OVERWRITE);
+        forward(&geometry, maps, weight, &mut out, Finish::OVERWRITE);
         let shape = (batch, output.height, output.width, output.channels);
         Ok((CpuStorage::F32(out), shape.into()))
     }
@@ -103,9 +103,48 @@ impl CustomOp2 for Conv2d {
             return Ok((None, Some(for_weight)));
         }
         let mut for_maps = vec![0.0; maps.elem_count()];
-        let direct = Direct::input_gradient(&geometry, &Values::of(weight)?);
-        direct.run(&gradient, &mut for_maps, Finish::OVERWRITE);
+        let weight = Values::of(weight)?;
+        input_gradient(&geometry, &weight, &gradient, &mut for_maps, Finish::OVERWRITE);
         let for_maps = Tensor::from_vec(for_maps, maps.shape(), maps.device())?;
         Ok((Some(for_maps), Some(for_weight)))
+    }
+}
+
+/// The output's maps, by the algorithm that suits the shapes.
+pub(crate) fn forward(
+    geometry: &Geometry,
+    maps: &[f32],
+    weight: &[f32],
+    out: &mut [f32],
+    finish: Finish<'_>,
+) {
+    if winograd::pays(geometry) {
+        Winograd::forward(geometry, weight).run(maps, out, finish);
+    } else {
+        Direct::forward(geometry, weight).run(maps, out, finish);
+    }
+}
+
+/// The gradient of the input's maps.
+pub(crate) fn input_gradient(
+    geometry: &Geometry,
+    weight: &[f32],
+    gradient: &[f32],
+    out: &mut [f32],
+    finish: Finish<'_>,
+) {
+    if winograd::pays(geometry) {
+        Winograd::input_gradient(geometry, weight).run(gradient, out, finish);
+    } else {
+        Direct::input_gradient(geometry, weight).run(gradient, out, finish);
+    }
+}
+
+/// The gradient of the weight, in its own layout.
+pub(crate) fn weight_gradient(geometry: &Geometry, maps: &[f32], gradient: &[f32]) -> Vec<f32> {
+    if winograd::pays(geometry) {
+        winograd::weight_gradient(geometry, maps, gradient)
+    } else {
+        weight_gradient::weight_gradient(geometry, maps, gradient)
     }
 }

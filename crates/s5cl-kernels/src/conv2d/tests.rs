@@ -4,6 +4,7 @@ use super::Conv2dConfig;
 use super::direct::Direct;
 use super::geometry::Geometry;
 use super::weight_gradient::weight_gradient;
+use crate::batch_norm::passes::Affine;
 use crate::product::{Finish, Start};
 use crate::simd::with_each_instruction_set;
 use crate::winograd::{self, Winograd};
@@ -178,17 +179,19 @@ fn winograd_error_stays_close_to_directs() {
 }
 
 #[test]
-fn finish_adds_shifts_and_clips() {
+fn finish_scales_adds_and_clips() {
     let case = Case::new([2, 6, 9, 16], [32, 16, 3, 3], Conv2dConfig::same(3));
     let start = values(case.gradient.len(), 5);
-    let shift = values(32, 6);
+    let affine = Affine { scale: values(32, 6), shift: values(32, 7) };
     let mut expected = case.reference().output;
     for (i, value) in expected.iter_mut().enumerate() {
-        *value = (*value + f64::from(start[i]) + f64::from(shift[i % 32])).max(0.0);
+        let [scale, shift, start] =
+            [affine.scale[i % 32], affine.shift[i % 32], start[i]].map(f64::from);
+        *value = (*value * scale + shift + start).max(0.0);
     }
     let others = [Start::Other(&start), Start::Output];
     for start_from in others {
-        let finish = Finish { start: start_from, shift: Some(&shift), relu: true };
+        let finish = Finish { start: start_from, affine: Some(&affine), relu: true };
         let mut out = start.clone();
         Direct::forward(&case.geometry, &case.weight).run(&case.maps, &mut out, finish);
         assert_close("direct", &out, &expected, DIRECT);

@@ -134,6 +134,7 @@ impl Winograd {
                     out: products,
                     out_rows: &product_rows,
                     finish: Finish::OVERWRITE,
+                    first_affine: 0,
                 }
                 .run();
             }

@@ -6,6 +6,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::transform::{both_axes, input, output, output_gradient};
+use crate::batch_norm::passes::Affine;
 use crate::conv2d::geometry::Map;
 use crate::microkernel::{load, store};
 use crate::product::{Finish, Start};
@@ -158,7 +159,7 @@ impl WithSimd for Collect<'_> {
         if let Start::Other(other) = self.finish.start {
             assert!(other.len() >= self.out.len(), "as many starting values as outputs");
         }
-        assert!(self.finish.shift.is_none_or(|s| s.len() >= channels), "a shift for each channel");
+        assert!(self.finish.has_columns(channels), "an affine map for each channel");
         for (tile, products) in self.products.chunks_exact(tile_len(channels)).enumerate() {
             let (row, col) = (self.first_row + tile / self.grid.cols, tile % self.grid.cols);
             let n_rows = OUTPUTS.min(height - row % self.grid.rows * OUTPUTS);
@@ -198,7 +199,7 @@ impl WithSimd for Collect<'_> {
 
 /// # Safety
 ///
-/// `out`, the other start at `at` and the shift at `channel` must hold a vector.
+/// `out`, the other start at `at` and the affine map at `channel` must hold a vector.
 #[inline(always)]
 unsafe fn finished<S: Simd>(
     simd: S,
@@ -210,15 +211,16 @@ unsafe fn finished<S: Simd>(
 ) -> S::f32s {
     // SAFETY: the caller's.
     unsafe {
+        if let Some(Affine { scale, shift }) = finish.affine {
+            let (scale, shift) = (scale.as_ptr().add(channel), shift.as_ptr().add(channel));
+            value = simd.mul_add_e_f32s(value, load::<S>(scale), load::<S>(shift));
+        }
         match finish.start {
             Start::Zero => {}
             Start::Output => value = simd.add_f32s(value, load::<S>(out)),
             Start::Other(other) => {
                 value = simd.add_f32s(value, load::<S>(other.as_ptr().add(at)));
             }
-        }
-        if let Some(shift) = finish.shift {
-            value = simd.add_f32s(value, load::<S>(shift.as_ptr().add(channel)));
         }
     }
     if finish.relu {

@@ -67,7 +67,7 @@ pub(super) fn transformed(geometry: &Geometry, weight: &[f32], direction: Direct
                 inputs,
                 rows: rows.collect(),
             };
-            simd::dispatch(work);
+            arch.dispatch(work);
         }
     });
     points
