@@ -32,6 +32,9 @@ mod batch_norm;
 mod conv2d;
 mod gemm;
 mod max_pool2d;
+mod microkernel;
+mod simd;
+mod similarity;
 mod window;
 
 mod values;
@@ -39,6 +42,9 @@ mod values;
 pub use batch_norm::{BatchNormOutput, batch_norm_eval, batch_norm_train};
 pub use conv2d::{Conv2dConfig, conv2d};
 pub use max_pool2d::max_pool2d;
+pub use similarity::{
+    Reduction, Segment, Temperature, contrast, nt_xent, sup_con, sup_con_anchor_losses,
+};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -1,0 +1,5 @@
+//! The fused losses against a dense formula in f64.
+
+mod dense;
+
+mod square;
