@@ -1,5 +1,6 @@
 //! Sums over classes, in time linear in the rows: with them no pair of positives is visited.
 
+use super::accurate::{sum, wide};
 use super::pack::Embeddings;
 
 /// The rows of each class, classes by label and rows by index.
@@ -35,20 +36,27 @@ impl Classes {
     pub(super) fn mean_similarities(&self, embeddings: Embeddings<'_>) -> Vec<Option<f64>> {
         let mut means = vec![None; embeddings.len()];
         let mut total = vec![0.0; embeddings.dim];
-        for class in self.iter().filter(|class| class.len() > 1) {
-            total.fill(0.0);
-            for &row in class {
-                for (total, value) in total.iter_mut().zip(embeddings.unit(row as usize)) {
-                    *total += value;
+        wide(|| {
+            for class in self.iter().filter(|class| class.len() > 1) {
+                total.fill(0.0);
+                for row in class.iter().map(|&row| row as usize) {
+                    let factor = embeddings.factors[row];
+                    for (total, value) in total.iter_mut().zip(embeddings.row(row)) {
+                        *total += f64::from(value * factor);
+                    }
+                }
+                let others = (class.len() - 1) as f64;
+                for row in class.iter().map(|&row| row as usize) {
+                    let factor = embeddings.factors[row];
+                    let product = sum(&total, embeddings.row(row), |total, value| {
+                        // The f32 value that the tiles see.
+                        let z = f64::from(value * factor);
+                        (total - z) * z
+                    });
+                    means[row] = Some(product / others);
                 }
             }
-            let others = (class.len() - 1) as f64;
-            for &row in class {
-                let unit = embeddings.unit(row as usize);
-                let product: f64 = total.iter().zip(unit).map(|(total, z)| (total - z) * z).sum();
-                means[row as usize] = Some(product / others);
-            }
-        }
+        });
         means
     }
 }

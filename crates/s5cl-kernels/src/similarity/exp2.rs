@@ -10,12 +10,12 @@ const ROUND: f32 = 12_582_912.0;
 /// Minimax polynomial of `2^f` for `f` in `[-0.5, 0.5]`, highest power first. The last one is
 /// exactly 1, which makes the result at [`SMALLEST_EXPONENT`] exactly 0.
 const COEFFICIENTS: [f32; 7] = [
-    1.535_336_05e-4,
+    1.535_336e-4,
     1.339_887_5e-3,
     9.618_437e-3,
     5.550_332_4e-2,
     2.402_264_8e-1,
-    6.931_471_8e-1,
+    std::f32::consts::LN_2,
     1.0,
 ];
 
@@ -65,7 +65,8 @@ mod tests {
 
     #[test]
     fn exp2_is_the_power_to_f32_precision() {
-        let exponents: Vec<f32> = (0..1 << 16).map(|i| -126.0 + i as f32 * (253.0 / 65536.0)).collect();
+        let exponents: Vec<f32> =
+            (0..1 << 16).map(|i| -126.0 + i as f32 * (253.0 / 65536.0)).collect();
         with_each_instruction_set(|| {
             let powers = dispatch(Exp2(exponents.clone()));
             for (&x, &power) in exponents.iter().zip(&powers) {

@@ -9,8 +9,10 @@ mod op;
 mod reduction;
 mod square;
 
+mod accurate;
 mod classes;
 mod exp2;
+mod kept;
 mod pack;
 mod plan;
 mod powers;
@@ -152,10 +154,7 @@ pub fn sup_con<'a>(
 ///
 /// Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", 2020,
 /// equation 1.
-pub fn nt_xent<'a>(
-    embeddings: &Tensor,
-    temperature: impl Into<Temperature<'a>>,
-) -> Result<Tensor> {
+pub fn nt_xent<'a>(embeddings: &Tensor, temperature: impl Into<Temperature<'a>>) -> Result<Tensor> {
     let rows = embeddings.dim(0)?;
     if !rows.is_multiple_of(2) {
         bail!("nt_xent: expected two views of each image, got {rows} rows")

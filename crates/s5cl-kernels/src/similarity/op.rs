@@ -72,7 +72,11 @@ pub(super) fn anchor_losses(
 fn read_labels(embeddings: &Tensor, labels: &Tensor) -> Result<Vec<u32>> {
     let (n, dim) = embeddings.dims2()?;
     if dim == 0 || embeddings.dtype() != DType::F32 {
-        bail!("contrast: expected f32 embeddings [n, dim], got {:?} {:?}", embeddings.dtype(), embeddings.shape())
+        bail!(
+            "contrast: expected f32 embeddings [n, dim], got {:?} {:?}",
+            embeddings.dtype(),
+            embeddings.shape()
+        )
     }
     if labels.dims() != [n] || labels.dtype() != DType::U32 {
         bail!("contrast: expected u32 labels [{n}], got {:?} {:?}", labels.dtype(), labels.shape())
@@ -166,11 +170,8 @@ impl Contrast {
             bail!("contrast: the backward pass needs the forward pass of a tracked tensor")
         };
         let scale: f32 = gradient.to_scalar()?;
-        let embeddings = if scale == 1.0 {
-            embeddings.clone()
-        } else {
-            (embeddings * f64::from(scale))?
-        };
+        let embeddings =
+            if scale == 1.0 { embeddings.clone() } else { (embeddings * f64::from(scale))? };
         let temperatures: Vec<f32> =
             temperatures.iter().map(|t| (f64::from(scale) * t) as f32).collect();
         Ok((embeddings, Tensor::new(temperatures, gradient.device())?))

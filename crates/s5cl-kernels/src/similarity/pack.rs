@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use super::accurate::{sum, wide};
+
 /// Rows side by side in one panel; a multiple of every vector length.
 pub(super) const PANEL: usize = 32;
 /// torch's `eps` of `normalize`: a shorter row is divided by this instead of its norm.
@@ -23,12 +25,6 @@ impl Embeddings<'_> {
 
     pub(super) fn row(&self, index: usize) -> &[f32] {
         &self.values[index * self.dim..(index + 1) * self.dim]
-    }
-
-    /// A scaled row: the f32 values that the tiles see, as f64.
-    pub(super) fn unit(&self, index: usize) -> impl Iterator<Item = f64> {
-        let factor = self.factors[index];
-        self.row(index).iter().map(move |&value| f64::from(value * factor))
     }
 
     /// Writes the scaled rows from `start` on into rows of `width` values with zeros behind them.
@@ -83,8 +79,8 @@ pub(super) fn panels_len(rows: usize, dim: usize) -> usize {
 
 /// The norms of the rows.
 pub(super) fn norms(values: &[f32], dim: usize) -> Vec<f64> {
-    let norm = |row: &[f32]| row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
-    values.chunks_exact(dim).map(norm).collect()
+    let norm = |row| sum(row, row, |x: f32, y: f32| f64::from(x) * f64::from(y)).sqrt();
+    wide(|| values.chunks_exact(dim).map(norm).collect())
 }
 
 /// What scales a row of this norm to unit length; a zero row stays zero.

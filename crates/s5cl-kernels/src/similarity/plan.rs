@@ -1,8 +1,8 @@
 //! How a problem is cut and what of it is kept, so that memory stays bounded at any size.
 
 use super::pack::{PANEL, panels_len};
-use super::schedule::Threads;
 use super::powers::TileSums;
+use super::schedule::Threads;
 use super::tile::{BLOCK, LANES, STRIDE};
 
 /// Most bytes beyond inputs, outputs and a few numbers per row.
@@ -11,6 +11,9 @@ pub(super) const BUDGET: usize = 64 << 20;
 const SMALL: usize = 1 << 21;
 /// Rows up to which smaller blocks are used, so that there are blocks for all threads.
 const FEW_ROWS: usize = 1024;
+/// Most bytes of tiles that are kept: an allocator that gets more than this back tends to return it
+/// to the system, and fresh memory costs more than computing a tile again.
+const MOST_KEPT: usize = 30 << 20;
 const BYTES: usize = size_of::<f32>();
 
 /// How the similarities of a number of rows are computed. The cut depends on the shapes alone;
@@ -35,13 +38,24 @@ impl Plan {
         let is_small = rows * rows * dim < SMALL || n_blocks < 2 || n_threads < 2;
         let threads = if is_small { Threads::One } else { Threads::All };
         let at_once = if is_small { 1 } else { n_threads.min(n_blocks.div_ceil(2)) };
-        let left = BUDGET.saturating_sub(at_once * Workspace::bytes(dim));
+        let left = BUDGET.saturating_sub(at_once * Workspace::bytes(block, dim));
         let panels = panels_len(rows, dim) * BYTES;
         let has_panels = panels <= left;
         let left = if has_panels { left - panels } else { left };
         let n_tiles = n_blocks * (n_blocks + 1) / 2;
-        let n_kept = if has_backward { n_tiles.min(left / (block * STRIDE * BYTES)) } else { 0 };
+        let fitting = left.min(MOST_KEPT) / (block * STRIDE * BYTES);
+        let n_kept = if has_backward { n_tiles.min(fitting) } else { 0 };
         Self { block, n_blocks, has_panels, n_kept, threads }
+    }
+
+    /// Values of a tile.
+    pub(super) fn tile_len(&self) -> usize {
+        self.block * STRIDE
+    }
+
+    /// Values of all tiles that are kept.
+    pub(super) fn kept_len(&self) -> usize {
+        self.n_kept * self.tile_len()
     }
 
     /// First row and number of rows of a block.
@@ -65,20 +79,21 @@ pub(super) struct Workspace {
 }
 
 impl Workspace {
-    pub(super) fn new(dim: usize) -> Self {
-        let rows = || vec![0.0; BLOCK * width(dim)];
-        let panels = || vec![0.0; panels_len(BLOCK, dim)];
+    pub(super) fn new(plan: &Plan, dim: usize) -> Self {
+        let rows = || vec![0.0; plan.block * width(dim)];
+        let panels = || vec![0.0; if plan.has_panels { 0 } else { panels_len(plan.block, dim) }];
         Self {
             sums: TileSums::EMPTY,
-            tile: vec![0.0; BLOCK * STRIDE],
+            tile: vec![0.0; plan.tile_len()],
             rows: [rows(), rows()],
             product: rows(),
             panels: [panels(), panels()],
         }
     }
 
-    fn bytes(dim: usize) -> usize {
-        let values = BLOCK * STRIDE + 3 * BLOCK * width(dim) + 2 * panels_len(BLOCK, dim);
+    /// At most, where panels are not kept.
+    fn bytes(block: usize, dim: usize) -> usize {
+        let values = block * STRIDE + 3 * block * width(dim) + 2 * panels_len(block, dim);
         size_of::<Self>() + values * BYTES
     }
 }
@@ -99,13 +114,12 @@ mod tests {
     use super::{BUDGET, BYTES, Plan, Workspace};
     use crate::similarity::pack::panels_len;
     use crate::similarity::schedule::Threads;
-    use crate::similarity::tile::STRIDE;
 
     /// What a plan allocates beyond a few numbers per row.
     fn bytes(plan: &Plan, rows: usize, dim: usize, n_threads: usize) -> usize {
         let panels = if plan.has_panels { panels_len(rows, dim) * BYTES } else { 0 };
         let at_once = if plan.threads == Threads::One { 1 } else { n_threads };
-        panels + plan.n_kept * plan.block * STRIDE * BYTES + at_once * Workspace::bytes(dim)
+        panels + plan.kept_len() * BYTES + at_once * Workspace::bytes(plan.block, dim)
     }
 
     #[test]

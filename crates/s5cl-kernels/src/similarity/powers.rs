@@ -105,12 +105,14 @@ impl Powers<'_> {
                 let exponent = S::as_simd_f32s(row).0[vector];
                 total = simd.add_f32s(total, exp2(simd, simd.sub_f32s(exponent, max)));
             }
-            let mut lanes = [[0.0; LANES]; 2];
-            S::as_mut_simd_f32s(&mut lanes[0]).0[0] = max;
-            S::as_mut_simd_f32s(&mut lanes[1]).0[0] = total;
-            let first = vector * S::F32_LANES;
-            for lane in 0..S::F32_LANES.min(cols - first) {
-                sums.cols[first + lane] = taking_part(lanes[0][lane], lanes[1][lane]);
+            let (mut maxima, mut totals) = ([0.0; LANES], [0.0; LANES]);
+            S::as_mut_simd_f32s(&mut maxima).0[0] = max;
+            S::as_mut_simd_f32s(&mut totals).0[0] = total;
+            let sums = &mut sums.cols[..cols][vector * S::F32_LANES..];
+            for (sum, (max, total)) in
+                sums.iter_mut().zip(maxima.into_iter().zip(totals)).take(S::F32_LANES)
+            {
+                *sum = taking_part(max, total);
             }
         }
     }
@@ -190,8 +192,10 @@ impl Exponents<'_> {
         col: usize,
     ) {
         for (values, out) in values.iter().zip(self.tile[row * STRIDE..].chunks_exact_mut(STRIDE)) {
-            let out = &mut S::as_mut_simd_f32s(out).0[col / S::F32_LANES..];
-            out[..NV].copy_from_slice(values);
+            let out = &mut S::as_mut_simd_f32s(out).0[col / S::F32_LANES..][..NV];
+            for (out, &value) in out.iter_mut().zip(values) {
+                *out = value;
+            }
         }
     }
 }

@@ -32,9 +32,7 @@ impl Reduction {
     /// What the sum over the anchors that count is multiplied with.
     pub(super) fn scale(self, weights: &[f64], temperature: f64) -> f64 {
         match self {
-            Self::MeanValid | Self::PmlAvgNonZero => {
-                1.0 / weights.iter().sum::<f64>().max(1.0)
-            }
+            Self::MeanValid | Self::PmlAvgNonZero => 1.0 / weights.iter().sum::<f64>().max(1.0),
             Self::SupContrastMeanAll { base_temperature } => {
                 temperature / base_temperature / weights.len().max(1) as f64
             }

@@ -1,13 +1,15 @@
 //! Every row against every other: loss and gradient of one segment.
 
 use super::Reduction;
+use super::accurate::{sum, wide};
 use super::classes::Classes;
+use super::kept::Kept;
 use super::pack::{Embeddings, PANEL, inverse_norm, is_normalized, norms};
 use super::plan::{Plan, Workspace, width};
 use super::powers::{Powers, Shift, TileSums};
 use super::pull::{Anchors, Pull};
 use super::schedule::{Parts, Workspaces, for_each_pair};
-use super::tile::{Operands, Product, STRIDE, Sum};
+use super::tile::{Operands, Product, Sum};
 use crate::simd::dispatch;
 
 /// What one segment gives, before its weight.
@@ -31,21 +33,24 @@ pub(super) fn contrast(
     let norms = norms(values, dim);
     let factors: Vec<f32> = norms.iter().map(|&norm| inverse_norm(norm) as f32).collect();
     let embeddings = Embeddings { values, dim, factors: &factors };
-    let plan =
-        Plan::new(labels.len(), dim, rayon::current_num_threads(), gradient.is_some());
+    let plan = Plan::new(labels.len(), dim, rayon::current_num_threads(), gradient.is_some());
+    let mut memory = Vec::with_capacity(plan.kept_len());
     let square = Square {
         embeddings,
         plan,
         panels: plan.has_panels.then(|| embeddings.panels()),
         scale: (std::f64::consts::LOG2_E / temperature) as f32,
         shift: Shift::at(temperature),
-        kept: Parts::new((0..plan.n_kept).map(|_| Vec::new())),
+        kept: Parts::new(
+            memory.spare_capacity_mut().chunks_exact_mut(plan.tile_len()).map(Kept::Empty),
+        ),
         workspaces: Workspaces::new(),
     };
     let sums = square.softmax_sums();
     let classes = Classes::of(labels);
     let means = classes.mean_similarities(embeddings);
-    let loss_of = |(mean, sum): (&Option<f64>, &Sum)| mean.map(|mean| sum.ln() - mean / temperature);
+    let loss_of =
+        |(mean, sum): (&Option<f64>, &Sum)| mean.map(|mean| sum.ln() - mean / temperature);
     let losses: Vec<Option<f64>> = means.iter().zip(&sums).map(loss_of).collect();
     let weights = reduction.anchor_weights(&losses, classes.len());
     let scale = reduction.scale(&weights, temperature);
@@ -87,7 +92,7 @@ struct Square<'a> {
     scale: f32,
     shift: Shift,
     /// Tiles that the backward pass finds as the forward pass left them.
-    kept: Parts<Vec<f32>>,
+    kept: Parts<Kept<'a>>,
     workspaces: Workspaces<Workspace>,
 }
 
@@ -132,7 +137,8 @@ impl Square<'_> {
                     if is_transposed && i == j {
                         continue;
                     }
-                    let (to, from) = if is_transposed { (cols.1, rows.1) } else { (rows.1, cols.1) };
+                    let (to, from) =
+                        if is_transposed { (cols.1, rows.1) } else { (rows.1, cols.1) };
                     dispatch(Product {
                         out: &mut workspace.product,
                         rows: to,
@@ -158,20 +164,23 @@ impl Square<'_> {
     /// Turns the sums for unit rows into the gradient for the rows as they came, times `factor`;
     /// returns `sum over i of z_i . dL/dz_i`.
     fn finish_gradient(&self, gradient: &mut [f32], norms: &[f64], factor: f64) -> f64 {
+        let Embeddings { dim, factors, .. } = self.embeddings;
         let mut total = 0.0;
-        let dim = self.embeddings.dim;
-        for (index, (row, &norm)) in gradient.chunks_exact_mut(dim).zip(norms).enumerate() {
-            let unit = || self.embeddings.unit(index);
-            let product: f64 = unit().zip(row.iter()).map(|(z, &g)| z * f64::from(g)).sum();
-            total += factor * product;
-            // Normalization takes away what lies along the row, unless the row is too short.
-            let along = if is_normalized(norm) { product } else { 0.0 };
-            let factor = factor * inverse_norm(norm);
-            for (value, z) in row.iter_mut().zip(unit()) {
-                *value = ((f64::from(*value) - along * z) * factor) as f32;
+        wide(|| {
+            for (index, row) in gradient.chunks_exact_mut(dim).enumerate() {
+                let (values, unit, norm) =
+                    (self.embeddings.row(index), factors[index], norms[index]);
+                let product = sum(values, row, |x, g| f64::from(x * unit) * f64::from(g));
+                total += product;
+                // Normalization takes away what lies along the row, unless the row is too short.
+                let along = if is_normalized(norm) { product } else { 0.0 };
+                let factor = factor * inverse_norm(norm);
+                for (g, x) in row.iter_mut().zip(values) {
+                    *g = ((f64::from(*g) - along * f64::from(x * unit)) * factor) as f32;
+                }
             }
-        }
-        total
+        });
+        factor * total
     }
 
     fn rows_of(&self, block: usize) -> (usize, usize) {
@@ -179,7 +188,7 @@ impl Square<'_> {
     }
 
     fn for_each_tile(&self, task: impl Fn(usize, usize, &mut Workspace) + Sync) {
-        let make = || Workspace::new(self.embeddings.dim);
+        let make = || Workspace::new(&self.plan, self.embeddings.dim);
         for_each_pair(self.plan.n_blocks, self.plan.threads, |i, j| {
             self.workspaces.with(make, |workspace| task(i, j, workspace));
         });
@@ -195,10 +204,9 @@ impl Square<'_> {
     ) {
         let index = j * (j + 1) / 2 + i;
         if index < self.plan.n_kept {
-            let mut tile = self.kept.take(index);
-            let is_filled = !tile.is_empty();
-            tile.resize(self.plan.block * STRIDE, 0.0);
-            work(is_filled, &mut tile, workspace);
+            let mut kept = self.kept.take(index);
+            let is_filled = kept.is_filled();
+            work(is_filled, kept.values(), workspace);
         } else {
             let mut tile = std::mem::take(&mut workspace.tile);
             work(false, &mut tile, workspace);
@@ -226,4 +234,3 @@ impl Square<'_> {
         dispatch(Powers { operands, scale, shift, is_diagonal: i == j, tile, sums });
     }
 }
-

@@ -137,8 +137,7 @@ impl Product<'_> {
             // SAFETY: the tile holds the rows and columns that are read, `rows` and `depth` or
             // the other way around; the length of every operand was checked.
             unsafe {
-                let lhs =
-                    std::array::from_fn(|m| tile.as_ptr().add((row + m) * row_step));
+                let lhs = std::array::from_fn(|m| tile.as_ptr().add((row + m) * row_step));
                 accumulate(simd, &mut sums, depth, lhs, step, right.as_ptr().add(col), width);
                 for (m, sums) in sums.into_iter().enumerate() {
                     for (n, sum) in sums.into_iter().enumerate() {

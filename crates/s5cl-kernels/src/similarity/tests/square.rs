@@ -81,11 +81,17 @@ fn check(values: &[f32], dim: usize, labels: &[u32], temperature: f64) -> Result
         );
         if reduction == Reduction::MeanValid {
             let embeddings = Tensor::from_slice(values, (labels.len(), dim), &Device::Cpu)?;
-            let losses =
-                sup_con_anchor_losses(&embeddings, &Tensor::new(labels, &Device::Cpu)?, temperature)?;
+            let losses = sup_con_anchor_losses(
+                &embeddings,
+                &Tensor::new(labels, &Device::Cpu)?,
+                temperature,
+            )?;
             for (found, expected) in losses.to_vec1::<f32>()?.into_iter().zip(&anchor_losses) {
                 let scale = expected.abs().max(1.0);
-                assert!((f64::from(found) - expected).abs() <= tolerance * scale, "{what}: {found} {expected}");
+                assert!(
+                    (f64::from(found) - expected).abs() <= tolerance * scale,
+                    "{what}: {found} {expected}"
+                );
             }
         }
     }
