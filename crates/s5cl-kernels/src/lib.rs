@@ -43,7 +43,8 @@ pub use batch_norm::{BatchNormOutput, batch_norm_eval, batch_norm_train};
 pub use conv2d::{Conv2dConfig, conv2d};
 pub use max_pool2d::max_pool2d;
 pub use similarity::{
-    Reduction, Segment, Temperature, contrast, nt_xent, sup_con, sup_con_anchor_losses,
+    Neighbors, Reduction, Segment, Temperature, TopK, contrast, nt_xent, sup_con,
+    sup_con_anchor_losses, top_k, top_k_tensors,
 };
 
 #[cfg(doctest)]

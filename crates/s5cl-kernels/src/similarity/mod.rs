@@ -8,6 +8,7 @@
 mod op;
 mod reduction;
 mod square;
+mod top_k;
 
 mod accurate;
 mod classes;
@@ -28,6 +29,7 @@ use std::ops::Range;
 use candle_core::{Result, Tensor, bail};
 
 pub use reduction::Reduction;
+pub use top_k::{Neighbors, TopK, top_k, top_k_tensors};
 
 /// What divides the similarities; above 0. Small values look at the nearest negatives only.
 #[derive(Clone, Copy, Debug)]

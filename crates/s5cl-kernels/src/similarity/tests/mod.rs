@@ -3,3 +3,4 @@
 mod dense;
 
 mod square;
+mod top_k;
