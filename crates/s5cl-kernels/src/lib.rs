@@ -43,8 +43,8 @@ pub use batch_norm::{BatchNormOutput, batch_norm_eval, batch_norm_train};
 pub use conv2d::{Conv2dConfig, conv2d};
 pub use max_pool2d::max_pool2d;
 pub use similarity::{
-    Neighbors, Reduction, Segment, Temperature, TopK, contrast, nt_xent, sup_con,
-    sup_con_anchor_losses, top_k, top_k_tensors,
+    CrossContrast, Neighbors, Positives, Reduction, Segment, Temperature, TopK, contrast,
+    cross_contrast, nt_xent, sup_con, sup_con_anchor_losses, top_k, top_k_tensors,
 };
 
 #[cfg(doctest)]

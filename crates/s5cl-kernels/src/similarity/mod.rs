@@ -5,6 +5,9 @@
 //! each for its rows and its columns. The forward pass knows everything that the gradient needs,
 //! so it computes the gradient too and the backward pass only scales it.
 
+mod cross;
+mod cross_op;
+mod cross_tile;
 mod op;
 mod reduction;
 mod square;
@@ -28,6 +31,7 @@ use std::ops::Range;
 
 use candle_core::{Result, Tensor, bail};
 
+pub use cross_op::{CrossContrast, Positives, cross_contrast};
 pub use reduction::Reduction;
 pub use top_k::{Neighbors, TopK, top_k, top_k_tensors};
 

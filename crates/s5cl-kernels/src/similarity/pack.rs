@@ -69,14 +69,45 @@ impl Embeddings<'_> {
 
     /// All rows as panels.
     pub(super) fn panels(&self) -> Vec<f32> {
-        let mut panels = vec![0.0; panels_len(self.len(), self.dim)];
         // A group of panels is long enough to be worth a task.
         const ROWS: usize = 16 * PANEL;
-        panels.par_chunks_mut((ROWS * self.dim).max(1)).enumerate().for_each(|(group, out)| {
+        let mut panels = vec![0.0; panels_len(self.len(), self.dim)];
+        panels.par_chunks_mut(ROWS * self.dim).enumerate().for_each(|(group, out)| {
             let start = group * ROWS;
             self.pack_panels(start, ROWS.min(self.len() - start), out);
         });
         panels
+    }
+}
+
+/// Rows of embeddings that are wanted as panels, again and again.
+pub(super) struct Panels<'a> {
+    pub(super) embeddings: Embeddings<'a>,
+    all: Option<Vec<f32>>,
+}
+
+impl<'a> Panels<'a> {
+    /// Makes all panels now, or none.
+    pub(super) fn new(embeddings: Embeddings<'a>, are_kept: bool) -> Self {
+        Self { embeddings, all: are_kept.then(|| embeddings.panels()) }
+    }
+
+    /// The panels of some rows, the first one at the beginning of a panel; made in `own` if they
+    /// are not at hand.
+    pub(super) fn of<'b>(
+        &'b self,
+        (start, count): (usize, usize),
+        own: &'b mut Vec<f32>,
+    ) -> &'b [f32] {
+        let dim = self.embeddings.dim;
+        match &self.all {
+            Some(panels) => &panels[start * dim..][..panels_len(count, dim)],
+            None => {
+                own.resize(panels_len(count, dim), 0.0);
+                self.embeddings.pack_panels(start, count, own);
+                own
+            }
+        }
     }
 }
 

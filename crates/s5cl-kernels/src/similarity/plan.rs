@@ -35,9 +35,8 @@ impl Plan {
     pub(super) fn new(rows: usize, dim: usize, n_threads: usize, has_backward: bool) -> Self {
         let block = block_rows(rows);
         let n_blocks = rows.div_ceil(block);
-        let is_small = rows * rows * dim < SMALL || n_blocks < 2 || n_threads < 2;
-        let threads = if is_small { Threads::One } else { Threads::All };
-        let at_once = if is_small { 1 } else { n_threads.min(n_blocks.div_ceil(2)) };
+        let threads = threads(rows * rows * dim, n_threads.min(n_blocks));
+        let at_once = if threads == Threads::One { 1 } else { n_threads.min(n_blocks.div_ceil(2)) };
         let left = BUDGET.saturating_sub(at_once * Workspace::bytes(block, dim));
         let panels = panels_len(rows, dim) * BYTES;
         let has_panels = panels <= left;
@@ -81,13 +80,12 @@ pub(super) struct Workspace {
 impl Workspace {
     pub(super) fn new(plan: &Plan, dim: usize) -> Self {
         let rows = || vec![0.0; plan.block * width(dim)];
-        let panels = || vec![0.0; if plan.has_panels { 0 } else { panels_len(plan.block, dim) }];
         Self {
             sums: TileSums::EMPTY,
             tile: vec![0.0; plan.tile_len()],
             rows: [rows(), rows()],
             product: rows(),
-            panels: [panels(), panels()],
+            panels: [Vec::new(), Vec::new()],
         }
     }
 
@@ -98,9 +96,23 @@ impl Workspace {
     }
 }
 
+/// Adds rows of [`width`] values to rows of `dim` values.
+pub(super) fn add_rows(out: &mut [f32], rows: &[f32], dim: usize) {
+    for (out, row) in out.chunks_exact_mut(dim).zip(rows.chunks_exact(width(dim))) {
+        for (out, value) in out.iter_mut().zip(row) {
+            *out += value;
+        }
+    }
+}
+
 /// Values of a row with the zeros behind it, whole vectors of any length.
 pub(super) fn width(dim: usize) -> usize {
     dim.next_multiple_of(LANES)
+}
+
+/// Whether so many multiplications are worth more than one thread, if there is more than one.
+pub(super) fn threads(multiplications: usize, at_once: usize) -> Threads {
+    if multiplications < SMALL || at_once < 2 { Threads::One } else { Threads::All }
 }
 
 /// Rows of a block where there are so many in all.

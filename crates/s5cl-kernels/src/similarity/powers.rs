@@ -147,11 +147,13 @@ fn bias(value: f32, cols: usize) -> [f32; BLOCK] {
 }
 
 /// Writes exponents into a tile.
-struct Exponents<'a> {
-    scale: f32,
-    bias: [f32; BLOCK],
-    is_diagonal: bool,
-    tile: &'a mut [f32],
+pub(super) struct Exponents<'a> {
+    pub(super) scale: f32,
+    /// What is added to the exponents of a column.
+    pub(super) bias: [f32; BLOCK],
+    /// Whether row and column of the same index are one image, which is left out.
+    pub(super) is_diagonal: bool,
+    pub(super) tile: &'a mut [f32],
 }
 
 impl Exponents<'_> {

@@ -25,6 +25,22 @@ pub(super) fn for_each_pair(n: usize, threads: Threads, task: impl Fn(usize, usi
     for_each_round(n, threads, pairs, task);
 }
 
+/// Calls `task` once for every block `i < n_left` with every block `j < n_right`: round `r` holds
+/// the pairs with `j - i = r` modulo the larger number.
+pub(super) fn for_each_crossing(
+    n_left: usize,
+    n_right: usize,
+    threads: Threads,
+    task: impl Fn(usize, usize) + Sync,
+) {
+    let n = n_left.max(n_right);
+    let pairs = |round| {
+        let pairs = (0..n_left).map(move |i| (i, (round + i) % n));
+        pairs.filter(move |(_, j)| *j < n_right)
+    };
+    for_each_round(n, threads, pairs, task);
+}
+
 fn for_each_round<P: Iterator<Item = (usize, usize)>>(
     n: usize,
     threads: Threads,
@@ -82,7 +98,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use super::{Parts, Threads, for_each_pair};
+    use super::{Parts, Threads, for_each_crossing, for_each_pair};
 
     /// Counts the visits of each pair.
     fn visits(n: usize, run: impl FnOnce(&(dyn Fn(usize, usize) + Sync))) -> Vec<usize> {
@@ -100,6 +116,14 @@ mod tests {
                 let counts = visits(n, |task| for_each_pair(n, threads, task));
                 let expected = (0..n * n).map(|pair| usize::from(pair / n <= pair % n));
                 assert!(counts.into_iter().eq(expected), "{n} blocks, {threads:?}");
+                for right in 0..=n {
+                    let counts = visits(n, |task| for_each_crossing(n, right, threads, task));
+                    let expected = (0..n * n).map(|pair| usize::from(pair % n < right));
+                    assert!(counts.into_iter().eq(expected), "{n} x {right} blocks");
+                    let counts = visits(n, |task| for_each_crossing(right, n, threads, task));
+                    let expected = (0..n * n).map(|pair| usize::from(pair / n < right));
+                    assert!(counts.into_iter().eq(expected), "{right} x {n} blocks");
+                }
             }
         }
     }

@@ -4,8 +4,8 @@ use super::Reduction;
 use super::accurate::{sum, wide};
 use super::classes::Classes;
 use super::kept::Kept;
-use super::pack::{Embeddings, PANEL, inverse_norm, is_normalized, norms};
-use super::plan::{Plan, Workspace, width};
+use super::pack::{Embeddings, Panels, inverse_norm, is_normalized, norms};
+use super::plan::{Plan, Workspace, add_rows, width};
 use super::powers::{Powers, Shift, TileSums};
 use super::pull::{Anchors, Pull};
 use super::schedule::{Parts, Workspaces, for_each_pair};
@@ -38,7 +38,7 @@ pub(super) fn contrast(
     let square = Square {
         embeddings,
         plan,
-        panels: plan.has_panels.then(|| embeddings.panels()),
+        panels: Panels::new(embeddings, plan.has_panels),
         scale: (std::f64::consts::LOG2_E / temperature) as f32,
         shift: Shift::at(temperature),
         kept: Parts::new(
@@ -87,7 +87,7 @@ fn anchors(labels: &[u32], classes: &Classes, weights: &[f64], sums: &[Sum]) -> 
 struct Square<'a> {
     embeddings: Embeddings<'a>,
     plan: Plan,
-    panels: Option<Vec<f32>>,
+    panels: Panels<'a>,
     /// `log2(e) / t`.
     scale: f32,
     shift: Shift,
@@ -148,14 +148,7 @@ impl Square<'_> {
                         right: &workspace.rows[usize::from(!is_transposed)],
                         depth: from,
                     });
-                    let mut out = blocks.take(block);
-                    for (out, product) in
-                        out.chunks_exact_mut(dim).zip(workspace.product.chunks_exact(width(dim)))
-                    {
-                        for (out, product) in out.iter_mut().zip(product) {
-                            *out += product;
-                        }
-                    }
+                    add_rows(&mut blocks.take(block), &workspace.product, dim);
                 }
             });
         });
@@ -216,20 +209,11 @@ impl Square<'_> {
 
     /// Fills a tile with the powers of two blocks, and the workspace with their sums.
     fn fill(&self, i: usize, j: usize, tile: &mut [f32], workspace: &mut Workspace) {
-        let Self { embeddings, scale, shift, .. } = *self;
-        let dim = embeddings.dim;
+        let Self { embeddings: Embeddings { dim, .. }, scale, shift, .. } = *self;
         let Workspace { sums, panels: [left, right], .. } = workspace;
-        let [left, right] = [(i, left), (j, right)].map(|(block, own)| {
-            let (start, count) = self.rows_of(block);
-            match &self.panels {
-                Some(panels) => &panels[start * dim..][..count.next_multiple_of(PANEL) * dim],
-                None => {
-                    embeddings.pack_panels(start, count, own);
-                    &own[..]
-                }
-            }
-        });
-        let (rows, cols) = (self.rows_of(i).1, self.rows_of(j).1);
+        let (of_rows, of_cols) = (self.rows_of(i), self.rows_of(j));
+        let (left, right) = (self.panels.of(of_rows, left), self.panels.of(of_cols, right));
+        let (rows, cols) = (of_rows.1, of_cols.1);
         let operands = Operands { left, right, dim, rows, cols };
         dispatch(Powers { operands, scale, shift, is_diagonal: i == j, tile, sums });
     }

@@ -2,5 +2,6 @@
 
 mod dense;
 
+mod cross;
 mod square;
 mod top_k;
