@@ -37,6 +37,7 @@ mod linear;
 mod max_pool2d;
 mod network;
 mod optimizer_step;
+mod similarity;
 mod window;
 mod winograd;
 
@@ -61,6 +62,10 @@ pub use max_pool2d::max_pool2d;
 pub use network::{BatchStatistics, Maps, Network, NetworkOutput};
 pub use optimizer_step::{
     StepConfig, adamax_step, adamw_step, average_step, gradient_norm, sgd_step,
+};
+pub use similarity::{
+    CrossContrast, Neighbors, Positives, Reduction, Segment, Temperature, TopK, contrast,
+    cross_contrast, nt_xent, sup_con, sup_con_anchor_losses, top_k, top_k_tensors,
 };
 
 #[cfg(doctest)]

@@ -13,8 +13,6 @@ pub(crate) fn unit_rows(embeddings: &Tensor) -> Result<Tensor> {
 
 /// Which pairs of a batch count as what, as f32 `[n, n]` of zeros and ones.
 pub(crate) struct PairMasks {
-    /// An image with itself.
-    pub(crate) identity: Tensor,
     /// Same label, not itself.
     pub(crate) positives: Tensor,
     /// Another label.
@@ -33,6 +31,6 @@ impl PairMasks {
         let identity = Tensor::eye(n, DType::F32, embeddings.device())?;
         let positives = (&same - &identity)?;
         let negatives = same.affine(-1.0, 1.0)?;
-        Ok(Self { identity, positives, negatives })
+        Ok(Self { positives, negatives })
     }
 }

@@ -34,7 +34,8 @@ mod hierarchy;
 mod distance;
 
 pub use hierarchy::{Hierarchy, HierarchyConfig, LabeledViews, Terms, UnlabeledViews};
-pub use supcon::{Reduction, SupCon, instance_labels};
+pub use s5cl_kernels::Reduction;
+pub use supcon::{SupCon, instance_labels};
 pub use supervised::{SUPERVISED_LOSSES, SupervisedConfig, SupervisedLoss, supervised_loss};
 pub use triplet::TripletMargin;
 

@@ -2,13 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor};
+use s5cl_kernels::{Reduction, sup_con};
 
 use crate::SupervisedLoss;
-use crate::distance::{PairMasks, unit_rows};
-
-/// Takes a pair out of a softmax: far below any similarity, far above f32's range limit.
-const EXCLUDED: f64 = -1e9;
 
 /// Supervised contrastive loss on cosine similarities.
 ///
@@ -33,70 +30,9 @@ pub struct SupCon {
     pub reduction: Reduction,
 }
 
-/// How the losses of the anchors become one number. Definitions differ in the wild; each only
-/// changes the weight of an anchor.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Reduction {
-    /// Mean over the anchors that have a positive.
-    MeanValid,
-    /// pytorch-metric-learning's `AvgNonZeroReducer`: mean over the anchors whose loss is above
-    /// zero; 0 for a batch without any negative pair.
-    PmlAvgNonZero,
-    /// The original code's: mean over all anchors, those without positives counting as 0, times
-    /// `temperature / base_temperature`.
-    SupContrastMeanAll {
-        /// The temperature at which the factor is 1.
-        base_temperature: f64,
-    },
-}
-
 impl SupCon {
     /// The name of this loss in configurations.
     pub const NAME: &'static str = "supcon";
-
-    /// Loss of each anchor, f32 `[n]`; meaningless where an anchor has no positive.
-    fn anchor_losses(
-        &self,
-        embeddings: &Tensor,
-        masks: &PairMasks,
-        counts: &Tensor,
-    ) -> Result<Tensor> {
-        let units = unit_rows(embeddings)?;
-        let logits = (units.matmul(&units.t()?)? / self.temperature)?;
-        let others = (&logits + (&masks.identity * EXCLUDED)?)?;
-        let largest = others.detach().max_keepdim(1)?;
-        let sums = others.broadcast_sub(&largest)?.exp()?.sum(1)?;
-        let log_sums = (sums.log()? + largest.squeeze(1)?)?;
-        let positives = (logits * &masks.positives)?.sum(1)?;
-        log_sums - (positives / counts.maximum(1.0)?)?
-    }
-
-    /// Weight of each anchor, f32 `[n]`, a constant.
-    fn anchor_weights(
-        &self,
-        losses: &Tensor,
-        masks: &PairMasks,
-        counts: &Tensor,
-    ) -> Result<Tensor> {
-        let n = counts.dim(0)? as f64;
-        let has_positive = counts.gt(0.0)?.to_dtype(DType::F32)?;
-        match self.reduction {
-            Reduction::MeanValid => mean_over(&has_positive),
-            Reduction::PmlAvgNonZero => {
-                let above_zero = losses.detach().gt(0.0)?.to_dtype(DType::F32)?;
-                let has_negatives = masks.negatives.max_all()?;
-                mean_over(&(has_positive * above_zero)?)?.broadcast_mul(&has_negatives)
-            }
-            Reduction::SupContrastMeanAll { base_temperature } => {
-                has_positive * (self.temperature / base_temperature / n)
-            }
-        }
-    }
-}
-
-/// Divides a selection of zeros and ones by how many it holds; an empty one stays empty.
-fn mean_over(selected: &Tensor) -> Result<Tensor> {
-    selected.broadcast_div(&selected.sum_all()?.maximum(1.0)?)
 }
 
 impl SupervisedLoss for SupCon {
@@ -105,11 +41,7 @@ impl SupervisedLoss for SupCon {
     }
 
     fn forward(&self, embeddings: &Tensor, labels: &Tensor) -> Result<Tensor> {
-        let masks = PairMasks::new(embeddings, labels)?;
-        let counts = masks.positives.sum(1)?;
-        let losses = self.anchor_losses(embeddings, &masks, &counts)?;
-        let weights = self.anchor_weights(&losses, &masks, &counts)?;
-        (losses * weights)?.sum_all()
+        sup_con(embeddings, labels, self.temperature, self.reduction)
     }
 
     /// The loss when every class is one point and the classes sit on a regular simplex: the
@@ -155,8 +87,8 @@ pub fn instance_labels(n_images: usize, device: &Device) -> Result<Tensor> {
 mod tests {
     use candle_core::{Device, Result, Tensor};
 
-    use super::{Reduction, SupCon, instance_labels};
-    use crate::SupervisedLoss;
+    use super::{SupCon, instance_labels};
+    use crate::{Reduction, SupervisedLoss};
 
     const LOSS: SupCon = SupCon { temperature: 0.2, reduction: Reduction::MeanValid };
     /// f32 sums of a few dozen terms.

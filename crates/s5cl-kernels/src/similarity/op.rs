@@ -1,0 +1,220 @@
+//! The contrastive loss as an operation of candle: checks, and the way back.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, DType, Device, Layout, Result, Shape, Tensor, bail,
+};
+
+use super::square::contrast;
+use super::{Reduction, Segment, Temperature};
+use crate::values::operand;
+
+/// A segment whose values were read and checked.
+struct Part {
+    rows: Range<usize>,
+    temperature: f64,
+    weight: f64,
+    reduction: Reduction,
+}
+
+/// The operation, and what its forward pass leaves for the backward pass.
+struct Contrast {
+    labels: Vec<u32>,
+    parts: Vec<Part>,
+    is_tracked: bool,
+    gradients: OnceLock<Gradients>,
+}
+
+/// Gradients of the loss; the backward pass only scales them.
+struct Gradients {
+    embeddings: Tensor,
+    temperatures: Vec<f64>,
+}
+
+/// Checks the arguments and applies the operation.
+pub(super) fn apply(
+    embeddings: &Tensor,
+    labels: &Tensor,
+    segments: &[Segment<'_>],
+) -> Result<Tensor> {
+    let labels = read_labels(embeddings, labels)?;
+    let parts: Vec<Part> = segments.iter().map(Part::read).collect::<Result<_>>()?;
+    check_rows(&parts, labels.len())?;
+    let temperatures = tracked_temperatures(segments)?;
+    let is_tracked = embeddings.track_op() || temperatures.is_some();
+    let op = Contrast { labels, parts, is_tracked, gradients: OnceLock::new() };
+    let embeddings = embeddings.contiguous()?;
+    match temperatures {
+        Some(temperatures) => embeddings.apply_op2(&temperatures, op),
+        None => embeddings.apply_op1(op),
+    }
+}
+
+/// The loss of each anchor, without a gradient.
+pub(super) fn anchor_losses(
+    embeddings: &Tensor,
+    labels: &Tensor,
+    temperature: f64,
+) -> Result<Tensor> {
+    let labels = read_labels(embeddings, labels)?;
+    check_temperature(temperature)?;
+    let embeddings = embeddings.contiguous()?;
+    let values = crate::values::Values::of(&embeddings)?;
+    let dim = embeddings.dim(1)?;
+    let outcome = contrast(&values, dim, &labels, temperature, Reduction::MeanValid, None);
+    let losses: Vec<f32> = outcome.anchor_losses.into_iter().map(|loss| loss as f32).collect();
+    Tensor::new(losses, embeddings.device())
+}
+
+/// The labels, one u32 for each row of f32 embeddings.
+fn read_labels(embeddings: &Tensor, labels: &Tensor) -> Result<Vec<u32>> {
+    let (n, dim) = embeddings.dims2()?;
+    if dim == 0 || embeddings.dtype() != DType::F32 {
+        bail!(
+            "contrast: expected f32 embeddings [n, dim], got {:?} {:?}",
+            embeddings.dtype(),
+            embeddings.shape()
+        )
+    }
+    if labels.dims() != [n] || labels.dtype() != DType::U32 {
+        bail!("contrast: expected u32 labels [{n}], got {:?} {:?}", labels.dtype(), labels.shape())
+    }
+    labels.to_vec1()
+}
+
+fn check_temperature(temperature: f64) -> Result<()> {
+    if !(temperature > 0.0 && temperature.is_finite()) {
+        bail!("contrast: the temperature must be above 0, got {temperature}")
+    }
+    Ok(())
+}
+
+fn check_rows(parts: &[Part], n: usize) -> Result<()> {
+    let mut ranges: Vec<&Range<usize>> = parts.iter().map(|part| &part.rows).collect();
+    ranges.sort_by_key(|rows| (rows.start, rows.end));
+    for (index, rows) in ranges.iter().enumerate() {
+        let next = ranges.get(index + 1).map_or(n, |next| next.start);
+        if rows.start > rows.end || rows.end > next {
+            bail!("contrast: the rows {rows:?} of a segment leave the {n} rows or meet another's")
+        }
+    }
+    Ok(())
+}
+
+/// The temperatures as one tensor `[n_segments]`, if any of them is to be learned.
+fn tracked_temperatures(segments: &[Segment<'_>]) -> Result<Option<Tensor>> {
+    let is_tracked = |segment: &Segment<'_>| match segment.temperature {
+        Temperature::Fixed(_) => false,
+        Temperature::Learned(temperature) => temperature.track_op(),
+    };
+    if !segments.iter().any(is_tracked) {
+        return Ok(None);
+    }
+    let scalars: Vec<Tensor> = segments
+        .iter()
+        .map(|segment| match segment.temperature {
+            Temperature::Fixed(temperature) => Tensor::new(temperature as f32, &Device::Cpu),
+            Temperature::Learned(temperature) => temperature.reshape(())?.to_dtype(DType::F32),
+        })
+        .collect::<Result<_>>()?;
+    Tensor::stack(&scalars, 0).map(Some)
+}
+
+impl Part {
+    fn read(segment: &Segment<'_>) -> Result<Self> {
+        let temperature = match segment.temperature {
+            Temperature::Fixed(temperature) => temperature,
+            Temperature::Learned(temperature) => {
+                temperature.reshape(())?.to_dtype(DType::F64)?.to_scalar()?
+            }
+        };
+        check_temperature(temperature)?;
+        let Segment { ref rows, weight, reduction, .. } = *segment;
+        Ok(Self { rows: rows.clone(), temperature, weight, reduction })
+    }
+}
+
+impl Contrast {
+    fn forward(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let values = operand(storage, layout, "contrast")?;
+        let (_, dim) = layout.shape().dims2()?;
+        let mut gradient = vec![0.0; if self.is_tracked { values.len() } else { 0 }];
+        let mut temperatures = Vec::new();
+        let mut loss = 0.0;
+        for part in &self.parts {
+            let Part { ref rows, temperature, weight, reduction } = *part;
+            let of_rows = rows.start * dim..rows.end * dim;
+            let mut place = self.is_tracked.then(|| &mut gradient[of_rows.clone()]);
+            let labels = &self.labels[rows.clone()];
+            let place_ref = place.as_deref_mut();
+            let outcome =
+                contrast(&values[of_rows], dim, labels, temperature, reduction, place_ref);
+            if let Some(place) = place.filter(|_| weight != 1.0) {
+                place.iter_mut().for_each(|value| *value *= weight as f32);
+            }
+            temperatures.push(weight * outcome.temperature_gradient);
+            loss += weight * outcome.loss;
+        }
+        if self.is_tracked {
+            let embeddings = Tensor::from_vec(gradient, layout.shape(), &Device::Cpu)?;
+            // A second forward pass of the same operation gives the same gradients.
+            let _ = self.gradients.set(Gradients { embeddings, temperatures });
+        }
+        Ok((CpuStorage::F32(vec![loss as f32]), Shape::from(())))
+    }
+
+    fn backward(&self, gradient: &Tensor) -> Result<(Tensor, Tensor)> {
+        let Some(Gradients { embeddings, temperatures }) = self.gradients.get() else {
+            bail!("contrast: the backward pass needs the forward pass of a tracked tensor")
+        };
+        let scale: f32 = gradient.to_scalar()?;
+        let embeddings =
+            if scale == 1.0 { embeddings.clone() } else { (embeddings * f64::from(scale))? };
+        let temperatures: Vec<f32> =
+            temperatures.iter().map(|t| (f64::from(scale) * t) as f32).collect();
+        Ok((embeddings, Tensor::new(temperatures, gradient.device())?))
+    }
+}
+
+impl CustomOp1 for Contrast {
+    fn name(&self) -> &'static str {
+        "contrast"
+    }
+
+    fn cpu_fwd(&self, embeddings: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.forward(embeddings, layout)
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(self.backward(gradient)?.0))
+    }
+}
+
+impl CustomOp2 for Contrast {
+    fn name(&self) -> &'static str {
+        "contrast"
+    }
+
+    fn cpu_fwd(
+        &self,
+        embeddings: &CpuStorage,
+        layout: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.forward(embeddings, layout)
+    }
+
+    fn bwd(
+        &self,
+        _: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (embeddings, temperatures) = self.backward(gradient)?;
+        Ok((Some(embeddings), Some(temperatures)))
+    }
+}

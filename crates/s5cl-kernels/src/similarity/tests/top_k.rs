@@ -1,0 +1,111 @@
+//! The search against sorting all similarities.
+
+use candle_core::{Device, Result, Tensor};
+
+use super::dense::draw;
+use crate::simd::with_each_instruction_set;
+use crate::similarity::{Neighbors, TopK, top_k, top_k_tensors};
+
+/// f32 sums of `dim` products.
+const TOLERANCE: f64 = 1e-6;
+
+fn similarities(queries: &[f32], keys: &[f32], dim: usize, is_cosine: bool) -> Vec<Vec<f64>> {
+    let exact = |rows: &[f32]| -> Vec<Vec<f64>> {
+        let row = |row: &[f32]| {
+            let row: Vec<f64> = row.iter().map(|&x| f64::from(x)).collect();
+            let norm = row.iter().map(|x| x * x).sum::<f64>().sqrt();
+            row.iter().map(|x| if is_cosine { x / norm.max(1e-12) } else { *x }).collect()
+        };
+        rows.chunks(dim).map(row).collect()
+    };
+    let (queries, keys) = (exact(queries), exact(keys));
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum();
+    queries.iter().map(|query| keys.iter().map(|key| dot(query, key)).collect()).collect()
+}
+
+/// Checks the found similarities against the best ones of all, and that the indices are theirs.
+fn check(n_queries: usize, n_keys: usize, dim: usize, search: TopK) -> Result<()> {
+    let (queries, keys) = (draw(n_queries * dim, 5), draw(n_keys * dim, 6));
+    let found = top_k(&queries, &keys, dim, search)?;
+    let all = similarities(&queries, &keys, dim, search.is_cosine);
+    assert_eq!(found.indices.len(), n_queries * found.per_query);
+    for (query, all) in all.iter().enumerate() {
+        let what = format!("query {query} of {n_queries} x {n_keys} x {dim}, {search:?}");
+        let is_own = |index: usize| search.excludes_own && index == query;
+        let mut best: Vec<f64> = (0..n_keys).filter(|&i| !is_own(i)).map(|i| all[i]).collect();
+        best.sort_by(|a, b| b.total_cmp(a));
+        let expected = search.k.min(n_keys - usize::from(search.excludes_own));
+        assert_eq!(found.per_query, expected, "{what}");
+        for (rank, &best) in best.iter().enumerate().take(expected) {
+            let at = query * expected + rank;
+            let (index, similarity) =
+                (found.indices[at] as usize, f64::from(found.similarities[at]));
+            assert!(!is_own(index), "{what}");
+            for (of, value) in [("the best", best), ("its key", all[index])] {
+                let scale = value.abs().max(1.0);
+                assert!(
+                    (similarity - value).abs() <= TOLERANCE * scale,
+                    "{what}: {rank} is not {of}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn top_k_is_the_head_of_all_sorted() -> Result<()> {
+    let search = |k, is_cosine, excludes_own| TopK { k, is_cosine, excludes_own };
+    check(1, 1, 1, search(1, true, false))?;
+    check(3, 40, 5, search(7, true, true))?;
+    check(130, 1000, 16, search(10, true, true))?;
+    check(65, 129, 63, search(10, false, false))?;
+    check(5, 8, 64, search(20, true, true))?;
+    // More keys than are laid out at a time.
+    check(2, 3000, 2000, search(5, true, false))
+}
+
+#[test]
+fn top_k_ties_go_to_the_lower_index() {
+    with_each_instruction_set(|| {
+        // Every key is there many times, in a changing order.
+        let key = |i: usize| [[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]][i * i % 3];
+        let keys: Vec<f32> = (0..400).flat_map(key).collect();
+        let search = TopK { k: 200, is_cosine: false, excludes_own: false };
+        let found = top_k(&[0.6, 0.8], &keys, 2, search).unwrap();
+        let mut expected: Vec<u32> = (0..400).collect();
+        let similarity = |i: u32| key(i as usize)[0] * 0.6 + key(i as usize)[1] * 0.8;
+        expected.sort_by(|&a, &b| similarity(b).total_cmp(&similarity(a)).then(a.cmp(&b)));
+        assert_eq!(found.indices, expected[..200]);
+    });
+}
+
+#[test]
+fn top_k_of_tensors_is_that_of_their_values() -> Result<()> {
+    let (queries, keys) = (draw(6 * 4, 1), draw(30 * 4, 2));
+    let search = TopK { k: 3, is_cosine: true, excludes_own: false };
+    let Neighbors { indices, similarities, .. } = top_k(&queries, &keys, 4, search)?;
+    // Transposed and back: the same values in another order in memory.
+    let queries = Tensor::from_slice(&queries, (6, 4), &Device::Cpu)?.t()?.contiguous()?.t()?;
+    let keys = Tensor::from_slice(&keys, (30, 4), &Device::Cpu)?;
+    let found = top_k_tensors(&queries, &keys, search)?;
+    assert_eq!(found.0.flatten_all()?.to_vec1::<u32>()?, indices);
+    assert_eq!(found.1.flatten_all()?.to_vec1::<f32>()?, similarities);
+    Ok(())
+}
+
+#[test]
+fn top_k_refuses_what_it_cannot_rank() -> Result<()> {
+    let search = TopK { k: 2, is_cosine: true, excludes_own: false };
+    let refusal = |queries: &[f32], keys: &[f32], dim, search| {
+        top_k(queries, keys, dim, search).err().map(|e| e.to_string()).unwrap_or_default()
+    };
+    assert!(refusal(&[1.0, f32::NAN], &[1.0; 4], 2, search).contains("row 0 is not finite"));
+    assert!(refusal(&[1.0; 3], &[1.0; 4], 2, search).contains("whole rows of 2"));
+    assert!(refusal(&[1.0; 2], &[1.0; 4], 2, TopK { k: 0, ..search }).contains("k = 0"));
+    let long = TopK { is_cosine: false, ..search };
+    assert!(refusal(&[-1e38; 2], &[1e38; 4], 2, long).contains("query 0 has products"));
+    let none = top_k(&[1.0; 2], &[], 2, search)?;
+    assert_eq!((none.per_query, none.indices.len()), (0, 0));
+    Ok(())
+}

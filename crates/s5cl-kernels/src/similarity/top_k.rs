@@ -1,0 +1,238 @@
+//! The most similar keys of each query, without a matrix of similarities.
+
+use candle_core::{Result, Tensor, bail};
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::pack::{Embeddings, PANEL, inverse_norm, norms, panels_len};
+use super::tile::{BLOCK, Epilogue, LANES, Operands};
+use crate::microkernel::Tile;
+use crate::simd::dispatch;
+use crate::values::Values;
+
+/// Most bytes of keys that are laid out for the search at a time.
+const CHUNK_BYTES: usize = 16 << 20;
+
+/// What to search for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopK {
+    /// How many keys of each query; above 0.
+    pub k: usize,
+    /// Whether similarity is the cosine; otherwise it is the dot product.
+    pub is_cosine: bool,
+    /// Whether query i is key i, which is not its own neighbor.
+    pub excludes_own: bool,
+}
+
+/// The most similar keys of each query, most similar first; of equally similar keys the one with
+/// the lower index first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Neighbors {
+    /// Keys of each query: `k`, or all that there are if there are fewer.
+    pub per_query: usize,
+    /// Indices of the keys, `[n_queries, per_query]`.
+    pub indices: Vec<u32>,
+    /// Their similarities, `[n_queries, per_query]`.
+    pub similarities: Vec<f32>,
+}
+
+/// Finds the most similar keys of each query. The search is exact in f32, needs the same memory
+/// for any number of keys, and does not depend on the number of threads.
+///
+/// # Shapes
+///
+/// - `queries`: `[n_queries, dim]`, row after row; `keys`: `[n_keys, dim]`
+///
+/// # Errors
+///
+/// If `dim` or `k` is 0, a slice is not made of whole rows, or a row is not finite or so long that
+/// its products are not.
+///
+/// # Example
+///
+/// ```
+/// use s5cl_kernels::{TopK, top_k};
+///
+/// # fn main() -> candle_core::Result<()> {
+/// let rows = [1.0, 0.0, 0.8, 0.6, 0.0, 1.0, 0.9, 0.1];
+/// let search = TopK { k: 2, is_cosine: true, excludes_own: true };
+/// let neighbors = top_k(&rows, &rows, 2, search)?;
+/// assert_eq!(neighbors.indices[..2], [3, 1]);
+/// # Ok(())
+/// # }
+/// ```
+pub fn top_k(queries: &[f32], keys: &[f32], dim: usize, search: TopK) -> Result<Neighbors> {
+    let TopK { k, is_cosine, excludes_own } = search;
+    if k == 0 || dim == 0 || !queries.len().is_multiple_of(dim) || !keys.len().is_multiple_of(dim) {
+        bail!(
+            "top_k: expected k above 0 and whole rows of {dim} values, got k = {k}, {} and {} values",
+            queries.len(),
+            keys.len()
+        )
+    }
+    let (query_factors, key_factors) =
+        (factors(queries, dim, is_cosine)?, factors(keys, dim, is_cosine)?);
+    let queries = Embeddings { values: queries, dim, factors: &query_factors };
+    let keys = Embeddings { values: keys, dim, factors: &key_factors };
+    let per_query = k.min(keys.len() - usize::from(excludes_own && keys.len() > 0));
+    let mut best = vec![Neighbor::NONE; queries.len() * per_query];
+    if per_query > 0 {
+        let chunk = (CHUNK_BYTES / (size_of::<f32>() * dim)).next_multiple_of(BLOCK);
+        for start in (0..keys.len()).step_by(chunk) {
+            let end = keys.len().min(start + chunk);
+            let panels = keys.slice(start..end).panels();
+            best.par_chunks_mut(BLOCK * per_query).enumerate().for_each(|(block, best)| {
+                search_chunk(queries, block * BLOCK, (&panels, start..end), excludes_own, best);
+            });
+        }
+    }
+    if let Some(at) = best.iter().position(|neighbor| neighbor.index == u32::MAX) {
+        bail!("top_k: query {} has products that are not finite", at / per_query)
+    }
+    Ok(Neighbors {
+        per_query,
+        indices: best.iter().map(|neighbor| neighbor.index).collect(),
+        similarities: best.iter().map(|neighbor| neighbor.similarity).collect(),
+    })
+}
+
+/// [`top_k`] of tensors: indices and similarities.
+///
+/// # Shapes
+///
+/// - `queries`: f32 `[n_queries, dim]`; `keys`: f32 `[n_keys, dim]`
+/// - result: u32 and f32 `[n_queries, per_query]`, without gradient
+///
+/// # Errors
+///
+/// As [`top_k`], or if a tensor is not an f32 matrix on the CPU or the lengths of rows differ.
+pub fn top_k_tensors(queries: &Tensor, keys: &Tensor, search: TopK) -> Result<(Tensor, Tensor)> {
+    let ((n, dim), (_, key_dim)) = (queries.dims2()?, keys.dims2()?);
+    if dim != key_dim {
+        bail!("top_k: queries {:?} and keys {:?} differ in length", queries.shape(), keys.shape())
+    }
+    let (queries, keys) = (queries.contiguous()?, keys.contiguous()?);
+    let neighbors = top_k(&Values::of(&queries)?, &Values::of(&keys)?, dim, search)?;
+    let shape = (n, neighbors.per_query);
+    let device = queries.device();
+    let indices = Tensor::from_vec(neighbors.indices, shape, device)?;
+    Ok((indices, Tensor::from_vec(neighbors.similarities, shape, device)?))
+}
+
+/// What scales each row.
+fn factors(values: &[f32], dim: usize, is_cosine: bool) -> Result<Vec<f32>> {
+    let norms = norms(values, dim);
+    if let Some(row) = norms.iter().position(|norm| !norm.is_finite()) {
+        bail!("top_k: row {row} is not finite")
+    }
+    let factor = |norm: f64| if is_cosine { inverse_norm(norm) as f32 } else { 1.0 };
+    Ok(norms.into_iter().map(factor).collect())
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Neighbor {
+    similarity: f32,
+    index: u32,
+}
+
+impl Neighbor {
+    const NONE: Self = Self { similarity: f32::NEG_INFINITY, index: u32::MAX };
+}
+
+/// Shows a block of queries the keys of a chunk.
+fn search_chunk(
+    queries: Embeddings<'_>,
+    start: usize,
+    (panels, keys): (&[f32], std::ops::Range<usize>),
+    excludes_own: bool,
+    best: &mut [Neighbor],
+) {
+    let dim = queries.dim;
+    let rows = BLOCK.min(queries.len() - start);
+    let mut left = vec![0.0; panels_len(rows, dim)];
+    queries.pack_panels(start, rows, &mut left);
+    let per_query = best.len() / rows;
+    // Rows behind the last are above no similarity.
+    let mut thresholds = [f32::INFINITY; BLOCK];
+    for (threshold, best) in thresholds.iter_mut().zip(best.chunks_exact(per_query)) {
+        *threshold = best[per_query - 1].similarity;
+    }
+    let own = excludes_own.then_some(start);
+    let mut select = Select { thresholds, best, per_query, own, key: 0, cols: 0 };
+    for key in keys.clone().step_by(BLOCK) {
+        let cols = BLOCK.min(keys.end - key);
+        let right = &panels[(key - keys.start) * dim..][..cols.next_multiple_of(PANEL) * dim];
+        let operands = Operands { left: &left, right, dim, rows, cols };
+        (select.key, select.cols) = (key, cols);
+        dispatch(SelectTile { operands, select: &mut select });
+    }
+}
+
+/// The best keys of a block of queries so far.
+struct Select<'a> {
+    /// What a similarity must exceed to be among the best of its row.
+    thresholds: [f32; BLOCK],
+    best: &'a mut [Neighbor],
+    per_query: usize,
+    /// The key that is the first query itself.
+    own: Option<usize>,
+    /// The first key of the tile and their number.
+    key: usize,
+    cols: usize,
+}
+
+struct SelectTile<'a, 'b> {
+    operands: Operands<'a>,
+    select: &'a mut Select<'b>,
+}
+
+impl WithSimd for SelectTile<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        self.operands.multiply(simd, self.select);
+    }
+}
+
+impl<S: Simd> Epilogue<S> for Select<'_> {
+    #[inline(always)]
+    fn take<const MR: usize, const NV: usize>(
+        &mut self,
+        simd: S,
+        products: Tile<S, MR, NV>,
+        row: usize,
+        col: usize,
+    ) {
+        for (m, products) in products.into_iter().enumerate() {
+            let threshold = simd.splat_f32s(self.thresholds[row + m]);
+            for (n, product) in products.into_iter().enumerate() {
+                let is_better = simd.greater_than_f32s(product, threshold);
+                if simd.first_true_m32s(is_better) < S::F32_LANES {
+                    let mut lanes = [f32::NEG_INFINITY; LANES];
+                    S::as_mut_simd_f32s(&mut lanes).0[0] = product;
+                    self.insert(row + m, col + n * S::F32_LANES, &lanes);
+                }
+            }
+        }
+    }
+}
+
+impl Select<'_> {
+    /// Enters what belongs among the best of a row. Keys come in the order of their index, so one
+    /// that is as similar as another goes behind it.
+    #[cold]
+    fn insert(&mut self, row: usize, col: usize, similarities: &[f32; LANES]) {
+        let best = &mut self.best[row * self.per_query..][..self.per_query];
+        for (&similarity, col) in similarities.iter().zip(col..self.cols) {
+            let index = self.key + col;
+            let is_own = self.own.is_some_and(|own| own + row == index);
+            if similarity > best[best.len() - 1].similarity && !is_own {
+                let at = best.partition_point(|other| other.similarity >= similarity);
+                best[at..].rotate_right(1);
+                best[at] = Neighbor { similarity, index: index as u32 };
+            }
+        }
+        self.thresholds[row] = best[best.len() - 1].similarity;
+    }
+}
