@@ -85,7 +85,8 @@ fn conv2d_is_the_golden_one() -> TestResult {
         let input = Var::from_tensor(&case.maps(arrays, "input")?)?;
         let weight = Var::from_tensor(case.array(arrays, "weight")?)?;
         let (_, stride, padding) = case.window()?;
-        let output = conv2d(&input, &weight, Conv2dConfig { stride, padding, dilation: 1, groups: 1 })?;
+        let output =
+            conv2d(&input, &weight, Conv2dConfig { stride, padding, dilation: 1, groups: 1 })?;
         assert_close(&case.name, &output, &case.maps(arrays, "output")?, SUMMED)?;
         let gradients = case.backward(arrays, &output)?;
         let (for_input, for_weight) =
@@ -102,7 +103,8 @@ fn conv2d_of_constant_maps_has_the_golden_weight_gradient() -> TestResult {
         let weight = Var::from_tensor(case.array(arrays, "weight")?)?;
         let (_, stride, padding) = case.window()?;
         let input = case.maps(arrays, "input")?;
-        let output = conv2d(&input, &weight, Conv2dConfig { stride, padding, dilation: 1, groups: 1 })?;
+        let output =
+            conv2d(&input, &weight, Conv2dConfig { stride, padding, dilation: 1, groups: 1 })?;
         let gradients = case.backward(arrays, &output)?;
         let for_weight = gradient(&gradients, &weight)?;
         assert_close(&case.name, for_weight, case.array(arrays, "grad_weight")?, GRADIENT)

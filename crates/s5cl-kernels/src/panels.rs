@@ -2,6 +2,8 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
+use crate::scratch;
+
 /// A matrix of `depth x cols` cut into panels of a few vectors' width, each stored row by row.
 ///
 /// The last panel is filled up with zeros. The width depends on the instruction set, which so
@@ -15,11 +17,15 @@ pub(crate) struct Panels {
 }
 
 impl Panels {
-    /// Room for a matrix, all zeros.
-    pub(crate) fn zeros(arch: Arch, depth: usize, cols: usize) -> Self {
+    /// Room for a matrix, whose values must all be written.
+    pub(crate) fn new(arch: Arch, depth: usize, cols: usize) -> Self {
         let Vectors { lanes, per_panel } = arch.dispatch(CountVectors);
-        let width = (lanes * per_panel).min(cols.next_multiple_of(lanes));
-        let values = vec![0.0; cols.div_ceil(width.max(1)) * depth * width];
+        let width = (lanes * per_panel).min(cols.next_multiple_of(lanes)).max(1);
+        let mut values = scratch::take(cols.div_ceil(width) * depth * width);
+        if !cols.is_multiple_of(width) {
+            let last = values.len() - depth * width;
+            values[last..].fill(0.0);
+        }
         Self { values, depth, cols, width, arch }
     }
 
@@ -53,6 +59,12 @@ impl Panels {
         let width = self.width;
         let panels = self.values.chunks_exact_mut((self.depth * width).max(1));
         panels.enumerate().map(move |(index, panel)| (index * width, panel))
+    }
+}
+
+impl Drop for Panels {
+    fn drop(&mut self) {
+        scratch::give(std::mem::take(&mut self.values));
     }
 }
 

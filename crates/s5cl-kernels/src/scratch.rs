@@ -9,20 +9,43 @@ thread_local! {
     static FREE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Hands out `len` values, whatever they hold. Calls may be nested.
+/// Hands out `len` values, whatever they hold, for as long as the work takes. Calls may be nested.
 pub(crate) fn with<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
-    let mut values = FREE.with_borrow_mut(Vec::pop).unwrap_or_default();
-    if values.len() < len {
-        values.resize(len, 0.0);
-    }
-    let result = work(&mut values[..len]);
-    FREE.with_borrow_mut(|free| free.push(values));
+    let mut values = take(len);
+    let result = work(&mut values);
+    give(values);
     result
+}
+
+/// Hands out `len` values, whatever they hold: the smallest free memory that fits.
+pub(crate) fn take(len: usize) -> Vec<f32> {
+    FREE.with_borrow_mut(|free| best_fit(free, len))
+}
+
+/// Takes memory back.
+pub(crate) fn give(values: Vec<f32>) {
+    if values.capacity() > 0 {
+        FREE.with_borrow_mut(|free| free.push(values));
+    }
+}
+
+/// Takes `len` values, whatever they hold, out of the smallest free memory that fits; fresh
+/// memory if none does.
+pub(crate) fn best_fit(free: &mut Vec<Vec<f32>>, len: usize) -> Vec<f32> {
+    let fitting = free.iter().enumerate().filter(|(_, free)| free.capacity() >= len);
+    match fitting.min_by_key(|(_, free)| free.capacity()).map(|(index, _)| index) {
+        Some(index) => {
+            let mut values = free.swap_remove(index);
+            values.resize(len, 0.0);
+            values
+        }
+        None => vec![0.0; len],
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::with;
+    use super::{best_fit, with};
 
     #[test]
     fn scratch_of_nested_calls_is_apart() {
@@ -31,5 +54,15 @@ mod tests {
             with(5, |inner| inner.fill(2.0));
             assert_eq!(outer, [1.0; 3]);
         });
+    }
+
+    #[test]
+    fn scratch_is_the_smallest_that_fits() {
+        let mut free = vec![vec![0.0; 100], vec![0.0; 10]];
+        let place = free[1].as_ptr();
+        let taken = best_fit(&mut free, 7);
+        assert_eq!((taken.len(), taken.as_ptr()), (7, place));
+        assert_eq!(best_fit(&mut free, 50).capacity(), 100);
+        assert!(free.is_empty());
     }
 }

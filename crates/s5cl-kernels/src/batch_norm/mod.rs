@@ -1,6 +1,7 @@
 //! Batch normalization, fused with the residual sum and ReLU that follow it in a ResNet.
 
 pub(crate) mod passes;
+mod rows;
 
 use std::sync::{Arc, OnceLock};
 

@@ -5,6 +5,7 @@
 
 use rayon::prelude::*;
 
+use super::rows::{Apply, GradientSums, Line, MomentSums};
 use crate::simd;
 
 /// Values in one block of rows.
@@ -31,20 +32,10 @@ impl Moments {
         // sum of squares would lose the variance to rounding.
         let origin = &maps[..channels];
         let rows = maps.len() / channels;
-        let (sums, squares) = column_sums(
-            maps.par_chunks(block(channels)),
-            channels,
-            |maps, sums: &mut [f32], squares: &mut [f32]| {
-                for row in maps.chunks_exact(channels) {
-                    let totals = sums.iter_mut().zip(&mut *squares);
-                    for ((&x, &origin), (sum, square)) in row.iter().zip(origin).zip(totals) {
-                        let centered = x - origin;
-                        *sum += centered;
-                        *square += centered * centered;
-                    }
-                }
-            },
-        );
+        let (sums, squares) =
+            column_sums(maps.par_chunks(block(channels)), channels, |maps, sums, squares| {
+                simd::dispatch(MomentSums { maps, origin, sums, squares })
+            });
         let n = rows as f64;
         let variance = sums.iter().zip(&squares).map(|(s, q)| {
             let variance = q / n - (s / n).powi(2);
@@ -101,35 +92,9 @@ impl Affine {
         let blocks = out.par_chunks_mut(block).zip(maps.par_chunks(block)).enumerate();
         blocks.for_each(|(i, (out, maps))| {
             let residual = residual.map(|residual| &residual[i * block..][..out.len()]);
-            simd::dispatch(|| match residual {
-                Some(residual) => {
-                    let rows = out.chunks_exact_mut(channels).zip(maps.chunks_exact(channels));
-                    for ((out, maps), residual) in rows.zip(residual.chunks_exact(channels)) {
-                        let affine = self.scale.iter().zip(&self.shift);
-                        let values = out.iter_mut().zip(maps).zip(residual).zip(affine);
-                        for (((out, &x), &residual), (&scale, &shift)) in values {
-                            *out = at_least(floor, x.mul_add(scale, shift) + residual);
-                        }
-                    }
-                }
-                None => {
-                    let rows = out.chunks_exact_mut(channels).zip(maps.chunks_exact(channels));
-                    for (out, maps) in rows {
-                        let affine = self.scale.iter().zip(&self.shift);
-                        for ((out, &x), (&scale, &shift)) in out.iter_mut().zip(maps).zip(affine) {
-                            *out = at_least(floor, x.mul_add(scale, shift));
-                        }
-                    }
-                }
-            });
+            simd::dispatch(Apply { affine: self, maps, residual, floor, out });
         });
     }
-}
-
-/// The larger of the two; a NaN stays, where `f32::max` would hide that a network diverged.
-#[inline(always)]
-fn at_least(floor: f32, value: f32) -> f32 {
-    if value < floor { floor } else { value }
 }
 
 /// Where the gradient passes the ReLU behind a normalization.
@@ -172,38 +137,14 @@ impl Backward<'_> {
         let block = block(channels);
         let mean: Vec<f32> = self.moments.mean.iter().map(|&mean| mean as f32).collect();
         let blocks = gradient.par_chunks_mut(block).zip(self.maps.par_chunks(block)).enumerate();
-        let (bias, products) = column_sums(
-            blocks,
-            channels,
-            |(i, (gradient, maps)), sums: &mut [f32], products: &mut [f32]| {
-                if let Mask::Result(result) = self.mask {
-                    let result = &result[i * block..][..gradient.len()];
-                    for (g, &result) in gradient.iter_mut().zip(result) {
-                        *g = if result > 0.0 { *g } else { 0.0 };
-                    }
-                }
-                let rows = gradient.chunks_exact(channels).zip(maps.chunks_exact(channels));
-                for (gradient, maps) in rows {
-                    let values = gradient.iter().zip(maps).zip(&mean);
-                    let totals = sums.iter_mut().zip(&mut *products);
-                    if let Mask::Affine(Affine { scale, shift }) = self.mask {
-                        let affine = scale.iter().zip(shift);
-                        for ((((&g, &x), &mean), (sum, product)), (&scale, &shift)) in
-                            values.zip(totals).zip(affine)
-                        {
-                            let g = if x.mul_add(scale, shift) > 0.0 { g } else { 0.0 };
-                            *sum += g;
-                            *product += g * (x - mean);
-                        }
-                    } else {
-                        for (((&g, &x), &mean), (sum, product)) in values.zip(totals) {
-                            *sum += g;
-                            *product += g * (x - mean);
-                        }
-                    }
-                }
-            },
-        );
+        let (bias, products) =
+            column_sums(blocks, channels, |(i, (gradient, maps)), sums, products| {
+                let mask = match self.mask {
+                    Mask::Result(result) => Mask::Result(&result[i * block..][..gradient.len()]),
+                    other => other,
+                };
+                simd::dispatch(GradientSums { mask, mean: &mean, maps, gradient, sums, products });
+            });
         let weight = products.iter().zip(self.inverse_deviation()).map(|(p, i)| p * i).collect();
         ParameterGradients { weight, bias }
     }
@@ -231,59 +172,27 @@ impl Backward<'_> {
             (scale as f32, (slope as f32, offset as f32))
         });
         let (scale, (slope, offset)): (Vec<f32>, (Vec<f32>, Vec<f32>)) = coefficients.unzip();
-        let line = Line { mask: self.mask, scale: &scale, slope: &slope, offset: &offset };
+        let (scale, slope, offset) = (&scale, &slope, &offset);
+        // A result's mask has been applied to the gradient already.
+        let mask = match self.mask {
+            Mask::Affine(affine) => Some(affine),
+            Mask::Open | Mask::Result(_) => None,
+        };
         let block = block(self.weight.len());
         let maps = self.maps.par_chunks(block);
         match out {
             Some(out) => {
                 let blocks = out.par_chunks_mut(block).zip(gradient.par_chunks(block)).zip(maps);
                 blocks.for_each(|((out, gradient), maps)| {
-                    simd::dispatch(|| line.apply(out, maps, |i, _| gradient[i]));
+                    out.copy_from_slice(gradient);
+                    simd::dispatch(Line { mask, scale, slope, offset, maps, out });
                 });
             }
             None => {
                 let blocks = gradient.par_chunks_mut(block).zip(maps);
-                blocks.for_each(|(gradient, maps)| {
-                    simd::dispatch(|| line.apply(gradient, maps, |_, g| g));
+                blocks.for_each(|(out, maps)| {
+                    simd::dispatch(Line { mask, scale, slope, offset, maps, out });
                 });
-            }
-        }
-    }
-}
-
-/// `scale * gradient + slope * x + offset` in each channel.
-struct Line<'a> {
-    mask: Mask<'a>,
-    scale: &'a [f32],
-    slope: &'a [f32],
-    offset: &'a [f32],
-}
-
-impl Line<'_> {
-    /// `gradient` is given the index of a value and what `out` holds there.
-    #[inline(always)]
-    fn apply(&self, out: &mut [f32], maps: &[f32], gradient: impl Fn(usize, f32) -> f32 + Copy) {
-        let channels = self.scale.len();
-        let rows = out.chunks_exact_mut(channels).zip(maps.chunks_exact(channels));
-        for (row, (out, maps)) in rows.enumerate() {
-            let first = row * channels;
-            let (scale, slope, offset) =
-                (&self.scale[..channels], &self.slope[..channels], &self.offset[..channels]);
-            match self.mask {
-                Mask::Affine(affine) => {
-                    let (factor, shift) = (&affine.scale[..channels], &affine.shift[..channels]);
-                    for c in 0..channels {
-                        let g = gradient(first + c, out[c]);
-                        let g = if maps[c].mul_add(factor[c], shift[c]) > 0.0 { g } else { 0.0 };
-                        out[c] = scale[c].mul_add(g, slope[c].mul_add(maps[c], offset[c]));
-                    }
-                }
-                Mask::Open | Mask::Result(_) => {
-                    for c in 0..channels {
-                        let g = gradient(first + c, out[c]);
-                        out[c] = scale[c].mul_add(g, slope[c].mul_add(maps[c], offset[c]));
-                    }
-                }
             }
         }
     }
@@ -304,7 +213,7 @@ fn column_sums<T: Send>(
         .map(|block| {
             let mut sums = vec![0.0_f32; 2 * channels];
             let (first, second) = sums.split_at_mut(channels);
-            simd::dispatch(|| of_block(block, first, second));
+            of_block(block, first, second);
             sums
         })
         .collect();

@@ -31,11 +31,7 @@ impl Direct {
     /// From the input's maps to the output's, with a weight in PyTorch's layout.
     pub(crate) fn forward(geometry: &Geometry, weight: &[f32]) -> Self {
         let (rows, cols) = geometry.axes();
-        let panels = (0..geometry.groups()).map(|group| {
-            pack(geometry.taps(), geometry.group_inputs(), geometry.group_outputs(), |c, k, tap| {
-                weight[weight_index(geometry, group, k, c, tap)]
-            })
-        });
+        let panels = (0..geometry.groups()).map(|group| pack_forward(geometry, group, weight));
         let panels = panels.collect();
         Self::new(geometry, geometry.input, geometry.output, rows, cols, panels)
     }
@@ -43,11 +39,7 @@ impl Direct {
     /// From the output's gradient to the input's.
     pub(crate) fn input_gradient(geometry: &Geometry, weight: &[f32]) -> Self {
         let (rows, cols) = geometry.transposed_axes();
-        let panels = (0..geometry.groups()).map(|group| {
-            pack(geometry.taps(), geometry.group_outputs(), geometry.group_inputs(), |k, c, tap| {
-                weight[weight_index(geometry, group, k, c, tap)]
-            })
-        });
+        let panels = (0..geometry.groups()).map(|group| pack_backward(geometry, group, weight));
         let panels = panels.collect();
         Self::new(geometry, geometry.output, geometry.input, rows, cols, panels)
     }
@@ -162,37 +154,63 @@ impl Direct {
 /// Joins what is contiguous in both operands, as the taps of one row of a kernel often are.
 fn push_or_extend(segments: &mut Vec<Segment>, next: Segment) {
     match segments.last_mut() {
-        Some(last)
-            if last.lhs + last.depth == next.lhs && last.rhs + last.depth == next.rhs =>
-        {
+        Some(last) if last.lhs + last.depth == next.lhs && last.rhs + last.depth == next.rhs => {
             last.depth += next.depth;
         }
         _ => segments.push(next),
     }
 }
 
-/// The index of an element of a weight in PyTorch's layout.
-fn weight_index(geometry: &Geometry, group: usize, output: usize, input: usize, tap: usize) -> usize {
-    let output = group * geometry.group_outputs() + output;
-    (output * geometry.group_inputs() + input) * geometry.taps() + tap
+/// Input channels whose weights are turned at a time, so that both sides stay in cache.
+const PACK_INPUTS: usize = 16;
+
+/// The kernels of one group, `[outputs][inputs][taps]`.
+fn of_group<'a>(geometry: &Geometry, group: usize, weight: &'a [f32]) -> &'a [f32] {
+    let len = geometry.group_outputs() * geometry.group_inputs() * geometry.taps();
+    &weight[group * len..(group + 1) * len]
 }
 
-/// Rows by tap and source channel, columns by target channel.
-fn pack(
-    taps: usize,
-    sources: usize,
-    targets: usize,
-    value: impl Fn(usize, usize, usize) -> f32 + Sync,
-) -> Panels {
-    let mut panels = Panels::zeros(simd::arch(), taps * sources, targets);
+/// Rows by tap and input channel, columns by output channel.
+fn pack_forward(geometry: &Geometry, group: usize, weight: &[f32]) -> Panels {
+    let (taps, inputs, outputs) =
+        (geometry.taps(), geometry.group_inputs(), geometry.group_outputs());
+    let weight = of_group(geometry, group, weight);
+    let mut panels = Panels::new(simd::arch(), taps * inputs, outputs);
     let width = panels.width();
-    panels.panels_mut().par_bridge().for_each(|(first, panel)| {
-        let n_cols = width.min(targets - first);
-        for source in 0..sources {
-            for tap in 0..taps {
-                let row = &mut panel[(tap * sources + source) * width..][..n_cols];
-                for (target, out) in row.iter_mut().enumerate() {
-                    *out = value(source, first + target, tap);
+    let panels_mut: Vec<(usize, &mut [f32])> = panels.panels_mut().collect();
+    panels_mut.into_par_iter().for_each(|(first, panel)| {
+        let n_cols = width.min(outputs - first);
+        for block in (0..inputs).step_by(PACK_INPUTS) {
+            let block = block..(block + PACK_INPUTS).min(inputs);
+            for col in 0..n_cols {
+                let kernels = &weight[(first + col) * inputs * taps..][..inputs * taps];
+                for input in block.clone() {
+                    let kernel = &kernels[input * taps..(input + 1) * taps];
+                    for (tap, &value) in kernel.iter().enumerate() {
+                        panel[(tap * inputs + input) * width + col] = value;
+                    }
+                }
+            }
+        }
+    });
+    panels
+}
+
+/// Rows by tap and output channel, columns by input channel.
+fn pack_backward(geometry: &Geometry, group: usize, weight: &[f32]) -> Panels {
+    let (taps, inputs, outputs) =
+        (geometry.taps(), geometry.group_inputs(), geometry.group_outputs());
+    let weight = of_group(geometry, group, weight);
+    let mut panels = Panels::new(simd::arch(), taps * outputs, inputs);
+    let width = panels.width();
+    let panels_mut: Vec<(usize, &mut [f32])> = panels.panels_mut().collect();
+    panels_mut.into_par_iter().for_each(|(first, panel)| {
+        let n_cols = width.min(inputs - first);
+        for output in 0..outputs {
+            let kernels = &weight[(output * inputs + first) * taps..][..n_cols * taps];
+            for (col, kernel) in kernels.chunks_exact(taps).enumerate() {
+                for (tap, &value) in kernel.iter().enumerate() {
+                    panel[(tap * outputs + output) * width + col] = value;
                 }
             }
         }

@@ -104,10 +104,7 @@ impl Geometry {
                 at.checked_sub(config.padding).filter(|&i| i < len)
             })
         };
-        (
-            axis(input.height, output.height, kernel.0),
-            axis(input.width, output.width, kernel.1),
-        )
+        (axis(input.height, output.height, kernel.0), axis(input.width, output.width, kernel.1))
     }
 
     /// The same from input to output coordinates: where the gradient of an input comes from.
@@ -120,10 +117,7 @@ impl Geometry {
                 (at.is_multiple_of(config.stride) && o < out_len).then_some(o)
             })
         };
-        (
-            axis(input.height, output.height, kernel.0),
-            axis(input.width, output.width, kernel.1),
-        )
+        (axis(input.height, output.height, kernel.0), axis(input.width, output.width, kernel.1))
     }
 }
 

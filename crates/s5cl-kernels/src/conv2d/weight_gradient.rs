@@ -9,13 +9,16 @@ use super::geometry::{Axis, Geometry};
 use crate::microkernel::{accumulate, zeros};
 use crate::panels::vectors_per_panel;
 use crate::product::{read, write};
-use crate::simd;
+use crate::{scratch, simd};
 
 /// Input and output gradient of a chunk of images, in values: about what the caches hold.
 const CHUNK_VALUES: usize = 512 * 1024;
 
 /// Input channels of a part, a multiple of the tile's rows.
 const PART_INPUTS: usize = 48;
+
+/// Output channels whose weights are turned at a time: a line of cache.
+const TURN_OUTPUTS: usize = 16;
 
 /// Rows of a tile of sums.
 const TILE_ROWS: usize = 6;
@@ -35,7 +38,8 @@ pub(crate) fn weight_gradient(geometry: &Geometry, maps: &[f32], gradient: &[f32
     assert_eq!(gradient.len(), batch * output.len(), "values of the gradient");
     let (inputs, outputs) = (geometry.group_inputs(), geometry.group_outputs());
     // By group, tap, input, output; turned into the weight's layout at the end.
-    let mut sums = vec![0.0; geometry.groups() * geometry.taps() * inputs * outputs];
+    let mut sums = scratch::take(geometry.groups() * geometry.taps() * inputs * outputs);
+    sums.fill(0.0);
     let per_image = input.len() + output.len();
     let chunk_images = (CHUNK_VALUES / per_image.max(1)).clamp(1, batch.max(1));
     let axes = geometry.axes();
@@ -64,7 +68,9 @@ pub(crate) fn weight_gradient(geometry: &Geometry, maps: &[f32], gradient: &[f32
             simd::dispatch(part);
         });
     }
-    turned(geometry, &sums)
+    let weight = turned(geometry, &sums);
+    scratch::give(sums);
+    weight
 }
 
 /// From group, tap, input, output to output, input, tap.
@@ -72,11 +78,21 @@ fn turned(geometry: &Geometry, sums: &[f32]) -> Vec<f32> {
     let (inputs, outputs, taps) =
         (geometry.group_inputs(), geometry.group_outputs(), geometry.taps());
     let mut weight = vec![0.0; sums.len()];
-    weight.par_chunks_mut((inputs * taps).max(1)).enumerate().for_each(|(output, weight)| {
-        let (group, output) = (output / outputs, output % outputs);
-        for (input, weight) in weight.chunks_exact_mut(taps).enumerate() {
-            for (tap, value) in weight.iter_mut().enumerate() {
-                *value = sums[((group * taps + tap) * inputs + input) * outputs + output];
+    let len = (inputs * taps).max(1);
+    // Some outputs at a time, which lie beside each other in the sums.
+    weight.par_chunks_mut(TURN_OUTPUTS * len).enumerate().for_each(|(part, weight)| {
+        let first = part * TURN_OUTPUTS;
+        // Where each output's sums begin, and its kernels.
+        let start = |o: usize| o / outputs * taps * inputs * outputs + o % outputs;
+        let starts = (first..).map(start);
+        let mut kernels: Vec<(usize, &mut [f32])> =
+            starts.zip(weight.chunks_exact_mut(len)).collect();
+        for input in 0..inputs {
+            for tap in 0..taps {
+                let sums = &sums[(tap * inputs + input) * outputs..];
+                for (start, kernels) in &mut kernels {
+                    kernels[input * taps + tap] = sums[*start];
+                }
             }
         }
     });
@@ -113,9 +129,8 @@ impl Runs {
             return Self { runs, maps_step: input.len(), gradient_step: output.len() };
         }
         let (first, len) = (xs.first().copied(), xs.len());
-        let runs = images.flat_map(|image| {
-            ys.iter().filter_map(move |&y| Some(at(image, y, first?, len)))
-        });
+        let runs = images
+            .flat_map(|image| ys.iter().filter_map(move |&y| Some(at(image, y, first?, len))));
         Self {
             runs: runs.collect(),
             maps_step: config.stride * input.channels,
@@ -235,7 +250,8 @@ impl Part<'_> {
             for run in runs {
                 for k in 0..run.len {
                     let x = self.maps[run.maps + self.first_input + input + k * maps_step];
-                    let g = self.gradient[run.gradient + self.first_output + col + k * gradient_step];
+                    let g =
+                        self.gradient[run.gradient + self.first_output + col + k * gradient_step];
                     sum += x * g;
                 }
             }

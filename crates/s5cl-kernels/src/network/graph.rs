@@ -11,10 +11,10 @@ use candle_core::{
     CpuStorage, CustomOp2, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, bail,
 };
 
+use super::Network;
 use super::backward::{Wanted, backward};
 use super::forward::{Tape, train};
 use super::plan::Plan;
-use super::Network;
 use crate::batch_norm::passes::Moments;
 use crate::values::{Values, operand};
 

@@ -35,7 +35,11 @@ pub(super) enum Direction {
 const TAPS: usize = 9;
 
 /// The weights at each point, rows by source channel, columns by target channel.
-pub(super) fn transformed(geometry: &Geometry, weight: &[f32], direction: Direction) -> Vec<Panels> {
+pub(super) fn transformed(
+    geometry: &Geometry,
+    weight: &[f32],
+    direction: Direction,
+) -> Vec<Panels> {
     let (inputs, outputs) = (geometry.input.channels, geometry.output.channels);
     let (sources, targets) = match direction {
         Direction::Forward => (inputs, outputs),
@@ -43,7 +47,7 @@ pub(super) fn transformed(geometry: &Geometry, weight: &[f32], direction: Direct
     };
     let arch = simd::arch();
     let mut points: Vec<Panels> =
-        (0..POINTS).map(|_| Panels::zeros(arch, sources, targets)).collect();
+        (0..POINTS).map(|_| Panels::new(arch, sources, targets)).collect();
     let Some(width) = points.first().map(Panels::width) else { return points };
     // Regrouped as one column of panels after the other, all points of it.
     let mut columns: Vec<(usize, Vec<&mut [f32]>)> = Vec::new();
@@ -132,7 +136,8 @@ pub(crate) fn weight_gradient(geometry: &Geometry, maps: &[f32], gradient: &[f32
     let chunk_rows = (CHUNK_VALUES / ((input_len + output_len) * grid.cols)).max(1);
     let n_rows = batch * grid.rows;
     // By point, input, output.
-    let mut sums = vec![0.0; POINTS * inputs * outputs];
+    let mut sums = scratch::take(POINTS * inputs * outputs);
+    sums.fill(0.0);
     let chunk_tiles = chunk_rows.min(n_rows) * grid.cols;
     scratch::with(chunk_tiles * (input_len + output_len), |values| {
         let (tiles, gradients) = values.split_at_mut(chunk_tiles * input_len);
@@ -152,6 +157,7 @@ pub(crate) fn weight_gradient(geometry: &Geometry, maps: &[f32], gradient: &[f32
         let first_output = part * super::CHANNELS;
         simd::dispatch(Gather { sums: &sums, first_output, inputs, outputs, weight });
     });
+    scratch::give(sums);
     weight
 }
 
@@ -192,14 +198,18 @@ fn add_products(
         .collect();
     parts.into_par_iter().for_each(|(point, first_input, sums)| {
         let run = Run { maps: point * inputs, gradient: point * outputs, len: n_tiles };
-        let runs = Runs {
-            runs: vec![run],
-            maps_step: tile_len(inputs),
-            gradient_step: tile_len(outputs),
-        };
+        let runs =
+            Runs { runs: vec![run], maps_step: tile_len(inputs), gradient_step: tile_len(outputs) };
         let first_output = 0;
-        let part =
-            Part { maps: tiles, gradient: gradients, first_input, first_output, runs, sums, outputs };
+        let part = Part {
+            maps: tiles,
+            gradient: gradients,
+            first_input,
+            first_output,
+            runs,
+            sums,
+            outputs,
+        };
         simd::dispatch(part);
     });
 }
