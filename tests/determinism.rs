@@ -5,6 +5,7 @@ use std::process::Command;
 
 use candle_core::{Device, Tensor, Var, utils::get_num_threads};
 use s5cl_backbone::{Mode, Model, ModelConfig, Normalization, Parameters};
+use s5cl_kernels::linear;
 use s5cl_losses::{
     Hierarchy, HierarchyConfig, LabeledViews, Reduction, SupCon, SupervisedLoss, instance_labels,
 };
@@ -55,10 +56,10 @@ fn model_step() -> TestResult<Bits> {
     Ok(told)
 }
 
-/// Products that candle spreads over threads: an embedder's, and those of a loss on 512 views.
+/// Products that are spread over threads: an embedder's, those of a loss on 512 views, candle's.
 fn large_products() -> TestResult<Bits> {
     let (encodings, weight) = (uniform("encodings", (640, 128))?, uniform("weight", (64, 128))?);
-    let embeddings = encodings.matmul(&weight.t()?)?;
+    let embeddings = linear(&encodings, &weight, None)?;
     let gradients = embeddings.sqr()?.sum_all()?.backward()?;
     let mut told = Bits::from([("embedder".to_owned(), bits(&embeddings)?)]);
     for (name, variable) in [("encodings", &encodings), ("weight", &weight)] {

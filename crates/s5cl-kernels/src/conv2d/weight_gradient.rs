@@ -246,13 +246,14 @@ impl Part<'_> {
     fn single_column(&mut self, col: usize) {
         let Runs { runs, maps_step, gradient_step } = &self.runs;
         for (input, sums) in self.sums.chunks_exact_mut(self.outputs).enumerate() {
-            let mut sum = 0.0;
+            let mut sum = 0.0_f32;
             for run in runs {
                 for k in 0..run.len {
                     let x = self.maps[run.maps + self.first_input + input + k * maps_step];
                     let g =
                         self.gradient[run.gradient + self.first_output + col + k * gradient_step];
-                    sum += x * g;
+                    // As the vectors do, so that every instruction set gives the same bits.
+                    sum = x.mul_add(g, sum);
                 }
             }
             sums[col] += sum;
