@@ -1,5 +1,8 @@
 //! `ci`: the checks that CI runs, the same locally.
 
+mod instructions;
+mod workloads;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
@@ -10,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use crate::commands::benchmark::kernels::guard;
+use crate::failure::BadInput;
 use crate::system::workspace_root;
 
 /// A library alone asks for fewer features of the shared dependencies than the whole workspace, so
@@ -23,9 +27,15 @@ pub(crate) struct Args {
     /// The check to run; without it all of them, in this order
     #[arg(value_enum)]
     step: Option<Step>,
+    /// Write what `instructions` counts into benches/instructions.json
+    #[arg(long)]
+    update: bool,
+    /// Only call what is counted and end; `instructions` starts the program so under valgrind
+    #[arg(long, hide = true)]
+    call_workloads: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Step {
     /// rustfmt changes nothing
     Fmt,
@@ -41,6 +51,8 @@ enum Step {
     Package,
     /// The loss and the network are not slower than plain candle in the same run
     Bench,
+    /// No main operation takes more instructions than in benches/instructions.json
+    Instructions,
     /// All tests and examples, the tidy test among them
     Test,
 }
@@ -48,10 +60,17 @@ enum Step {
 impl Args {
     /// Runs the command.
     pub(crate) fn run(self) -> Result<()> {
+        if (self.update || self.call_workloads) && self.step != Some(Step::Instructions) {
+            let message = "--update is only for counts: cargo xtask ci instructions --update";
+            return Err(BadInput::new(message).into());
+        }
+        if self.call_workloads {
+            return instructions::call_workloads();
+        }
         let steps = self.step.map_or_else(|| Step::value_variants().to_vec(), |step| vec![step]);
         for step in steps {
             let started = Instant::now();
-            step.run().with_context(|| format!("ci step {} failed", step.name()))?;
+            step.run(self.update).with_context(|| format!("ci step {} failed", step.name()))?;
             println!("ci step {}: {:.0} s", step.name(), started.elapsed().as_secs_f64());
         }
         Ok(())
@@ -63,7 +82,7 @@ impl Step {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
-    fn run(self) -> Result<()> {
+    fn run(self, update: bool) -> Result<()> {
         let deny = ["--", "-D", "warnings"];
         match self {
             Self::Fmt => succeed(&mut cargo(["fmt", "--all", "--check"])),
@@ -78,6 +97,7 @@ impl Step {
             Self::Consumer => consumer(),
             Self::Package => package(),
             Self::Bench => guard(),
+            Self::Instructions => instructions::check(update),
             Self::Test => succeed(&mut cargo(["test", "--workspace"])),
         }
     }
