@@ -1,12 +1,15 @@
-//! Convolution, pooling, batch normalization and cross entropy against PyTorch.
+//! Convolution, pooling, batch normalization, linear layers and cross entropy against PyTorch.
 //!
 //! PyTorch's maps have channels second, ours last: inputs and expectations are transposed here.
 
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
-use s5cl_backbone::{BatchNorm, Mode, Parameters};
-use s5cl_kernels::{Conv2dConfig, conv2d, max_pool2d};
+use s5cl_backbone::{ConvNet, Mode, Parameters};
+use s5cl_kernels::{
+    Conv2dConfig, CrossEntropyConfig, conv2d, cross_entropy, global_average_pool, linear,
+    max_pool2d,
+};
 use s5cl_losses::{Hierarchy, HierarchyConfig, LabeledViews};
 use serde::Deserialize;
 
@@ -82,7 +85,8 @@ fn conv2d_is_the_golden_one() -> TestResult {
         let input = Var::from_tensor(&case.maps(arrays, "input")?)?;
         let weight = Var::from_tensor(case.array(arrays, "weight")?)?;
         let (_, stride, padding) = case.window()?;
-        let output = conv2d(&input, &weight, Conv2dConfig { stride, padding })?;
+        let output =
+            conv2d(&input, &weight, Conv2dConfig { stride, padding, dilation: 1, groups: 1 })?;
         assert_close(&case.name, &output, &case.maps(arrays, "output")?, SUMMED)?;
         let gradients = case.backward(arrays, &output)?;
         let (for_input, for_weight) =
@@ -99,7 +103,8 @@ fn conv2d_of_constant_maps_has_the_golden_weight_gradient() -> TestResult {
         let weight = Var::from_tensor(case.array(arrays, "weight")?)?;
         let (_, stride, padding) = case.window()?;
         let input = case.maps(arrays, "input")?;
-        let output = conv2d(&input, &weight, Conv2dConfig { stride, padding })?;
+        let output =
+            conv2d(&input, &weight, Conv2dConfig { stride, padding, dilation: 1, groups: 1 })?;
         let gradients = case.backward(arrays, &output)?;
         let for_weight = gradient(&gradients, &weight)?;
         assert_close(&case.name, for_weight, case.array(arrays, "grad_weight")?, GRADIENT)
@@ -108,7 +113,7 @@ fn conv2d_of_constant_maps_has_the_golden_weight_gradient() -> TestResult {
 
 #[test]
 fn max_pool2d_is_the_golden_one() -> TestResult {
-    each_case("max_pool2d", 2, |case, arrays| {
+    each_case("max_pool2d", 4, |case, arrays| {
         let input = Var::from_tensor(&case.maps(arrays, "input")?)?;
         let (kernel, stride, padding) = case.window()?;
         let output = max_pool2d(&input, kernel, stride, padding)?;
@@ -125,14 +130,15 @@ fn batch_norm_is_the_golden_one() -> TestResult {
         let parameters = Parameters::new(0);
         let input = Var::from_tensor(&case.maps(arrays, "input")?)?;
         let channels = input.dim(3)?;
-        let layer = BatchNorm::new(channels, &parameters.builder(&Device::Cpu))?;
+        let (mut net, builder) = (ConvNet::new(), parameters.builder(&Device::Cpu));
+        net.batch_norm(net.layers.images(), channels, None, false, &builder)?;
         for (name, variable) in parameters.all() {
             variable.set(case.array(arrays, &name)?)?;
         }
-        let evaluated = layer.forward(&input, None, false, Mode::Evaluate)?;
+        let evaluated = net.forward(&input, Mode::Evaluate)?;
         assert_close(&case.name, &evaluated, &case.maps(arrays, "output_eval")?, SUMMED)?;
 
-        let output = layer.forward(&input, None, false, Mode::Train)?;
+        let output = net.forward(&input, Mode::Train)?;
         assert_close(&case.name, &output, &case.maps(arrays, "output")?, SUMMED)?;
         let variables = parameters.all();
         for name in ["running_mean", "running_var"] {
@@ -152,14 +158,49 @@ fn batch_norm_is_the_golden_one() -> TestResult {
 
 #[test]
 fn global_average_pool_is_the_golden_one() -> TestResult {
-    each_case("global_average_pool", 1, |case, arrays| {
+    each_case("global_average_pool", 2, |case, arrays| {
         let input = Var::from_tensor(&case.maps(arrays, "input")?)?;
-        let output = input.mean((1, 2))?;
+        let output = global_average_pool(&input)?;
         assert_close(&case.name, &output, case.array(arrays, "output")?, SUMMED)?;
         let from_above = case.array(arrays, "grad_output")?;
         let gradients = (output * from_above)?.sum_all()?.backward()?;
         let expected = case.maps(arrays, "grad_input")?;
         assert_close(&case.name, gradient(&gradients, &input)?, &expected, SUMMED)
+    })
+}
+
+#[test]
+fn linear_is_the_golden_one() -> TestResult {
+    each_case("linear", 3, |case, arrays| {
+        let variable =
+            |name: &str| -> TestResult<Var> { Ok(Var::from_tensor(case.array(arrays, name)?)?) };
+        let (input, weight) = (variable("input")?, variable("weight")?);
+        let bias = (case.name != "linear_no_bias").then(|| variable("bias")).transpose()?;
+        let output = linear(&input, &weight, bias.as_deref())?;
+        assert_close(&case.name, &output, case.array(arrays, "output")?, SUMMED)?;
+        let gradients = (output * case.array(arrays, "grad_output")?)?.sum_all()?.backward()?;
+        let variables =
+            [("input", Some(&input)), ("weight", Some(&weight)), ("bias", bias.as_ref())];
+        for (name, variable) in variables {
+            let Some(variable) = variable else { continue };
+            let expected = case.array(arrays, &format!("grad_{name}"))?;
+            assert_close(&case.name, gradient(&gradients, variable)?, expected, GRADIENT)?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn cross_entropy_is_the_golden_one() -> TestResult {
+    each_case("cross_entropy", 4, |case, arrays| {
+        let label_smoothing = case.label_smoothing.ok_or("no label smoothing")?;
+        let logits = Var::from_tensor(case.array(arrays, "logits")?)?;
+        let labels = case.array(arrays, "labels")?.to_dtype(DType::U32)?;
+        let loss = cross_entropy(&logits, &labels, CrossEntropyConfig { label_smoothing })?;
+        assert_close(&case.name, &loss, case.array(arrays, "loss")?, SUMMED)?;
+        let gradients = loss.backward()?;
+        let expected = case.array(arrays, "grad_logits")?;
+        assert_close(&case.name, gradient(&gradients, &logits)?, expected, GRADIENT)
     })
 }
 
@@ -170,7 +211,7 @@ fn classification_term_is_the_golden_cross_entropy() -> TestResult {
         weight_unsupervised: 0.0,
         ..HierarchyConfig::published()
     })?;
-    each_case("cross_entropy", 2, |case, arrays| {
+    each_case("cross_entropy", 4, |case, arrays| {
         if case.label_smoothing != Some(0.0) {
             return Ok(()); // The hierarchy has no label smoothing.
         }

@@ -23,6 +23,10 @@ mod golden_resnet;
 /// Gradients of the kernels against differences of plain reference formulas.
 #[cfg(test)]
 mod numeric_gradients;
+/// The same for the operations behind the last map: pooling to a vector, linear layers, cross
+/// entropy.
+#[cfg(test)]
+mod numeric_heads;
 /// What no change of order, name, scale or direction may do to a loss.
 #[cfg(test)]
 mod properties;

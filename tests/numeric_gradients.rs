@@ -15,14 +15,15 @@ const SUMMED: f64 = 3e-6;
 const GRADIENT: f64 = 1e-5;
 const STEP: f64 = 1e-5;
 
-fn draw(name: &str, n: usize) -> Vec<f64> {
+/// Normal values that depend on the name.
+pub(crate) fn draw(name: &str, n: usize) -> Vec<f64> {
     let mut random = named_stream(0, name);
     (0..n).map(|_| f64::from(random.normal())).collect()
 }
 
 /// Compares an operation with its formula, and every gradient of the operation with differences
 /// of the formula. Both are of all inputs, given with their shapes.
-fn check(
+pub(crate) fn check(
     name: &str,
     inputs: &[(Vec<usize>, Vec<f64>)],
     formula: impl Fn(&[Vec<f64>]) -> Vec<f64>,
@@ -80,7 +81,7 @@ fn conv2d_of_odd_shapes_is_its_formula() -> TestResult {
     ];
     for (maps, [out_channels, kernel_height, kernel_width], stride, padding) in cases {
         let weight = [out_channels, maps[3], kernel_height, kernel_width];
-        let config = Conv2dConfig { stride, padding };
+        let config = Conv2dConfig { stride, padding, dilation: 1, groups: 1 };
         let inputs = [
             (maps.to_vec(), draw("maps", len(maps))),
             (weight.to_vec(), draw("weight", len(weight))),
@@ -99,7 +100,7 @@ fn conv2d_of_odd_shapes_is_its_formula() -> TestResult {
 fn conv2d_over_many_tiles_is_its_formula() -> TestResult {
     // 2,600 patches of 27 values make several tiles and weight parts, the last ones not full.
     let (maps, weight) = ([26, 10, 10, 3], [2, 3, 3, 3]);
-    let config = Conv2dConfig { stride: 1, padding: 1 };
+    let config = Conv2dConfig::same(3);
     let (pixels, filter) = (draw("maps", len(maps)), draw("weight", len(weight)));
     let variable = |values: &[f64], shape: Shape| {
         let values: Vec<f32> = values.iter().map(|&value| value as f32).collect();

@@ -78,7 +78,7 @@ fn resumed(setup: &Setup, folder: &Path) -> TestResult<TrainState> {
 /// The bits of weights, statistics, optimizer and average.
 fn bits(state: &TrainState) -> TestResult<BTreeMap<String, Vec<u32>>> {
     let mut bits = BTreeMap::new();
-    for (name, tensor) in state.tensors() {
+    for (name, tensor) in state.tensors()? {
         let values = tensor.flatten_all()?.to_vec1::<f32>()?;
         bits.insert(name, values.into_iter().map(f32::to_bits).collect());
     }
@@ -169,9 +169,57 @@ fn run_interrupted_and_resumed_gives_the_bits_of_an_uninterrupted_one() -> TestR
         assert_eq!([before.records, after.records].concat(), expected.records, "{what}");
         assert_same_bits(&what, &state, &uninterrupted)?;
         // What is evaluated and kept is the average, and not the present weights.
-        let is_average = state.weights()["conv1.weight"].to_string()
+        let is_average = state.weights()?["conv1.weight"].to_string()
             != state.parameters.all()["conv1.weight"].to_string();
         assert_eq!(is_average, ema_decay.is_some(), "{what}");
+    }
+    Ok(())
+}
+
+#[test]
+fn weights_that_were_told_do_not_change_with_later_steps() -> TestResult {
+    let bits = |weights: &BTreeMap<String, Tensor>| -> TestResult<Vec<u32>> {
+        let mut bits = Vec::new();
+        for weight in weights.values() {
+            bits.extend(weight.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f32::to_bits));
+        }
+        Ok(bits)
+    };
+    for (rule, ema_decay) in [
+        (Rule::Adamax { betas: [0.9, 0.999], epsilon: 1e-8 }, None),
+        (Rule::Sgd { momentum: 0.9, nesterov: true }, Some(0.9)),
+    ] {
+        let folder = tempfile::tempdir()?;
+        let setup = Setup { rule, ema_decay, ..Setup::s5cl() };
+        let mut state = setup.state(SEED)?;
+        let before = run(&setup, &mut state, folder.path(), 2)?;
+        assert!(matches!(before.ended, Ok(Outcome::Interrupted)), "{:?}", before.ended);
+        let held = [state.weights()?, state.tensors()?, state.optimizer.state()?];
+        let at_first: Vec<Vec<u32>> = held.iter().map(bits).collect::<TestResult<_>>()?;
+
+        // What a validation is handed is held too, until the run is over.
+        let mut validated = Vec::new();
+        train(
+            &mut state,
+            &setup.method()?,
+            &setup.config(),
+            &setup.checkpoints(folder.path(), MODEL),
+            &mut TissueBatches::new(setup.kind)?,
+            &mut |_, weights| {
+                validated.push((weights.clone(), bits(weights).map_err(|e| e.to_string())?));
+                Ok(())
+            },
+            &mut |_| Ok(()),
+            &|| false,
+        )?;
+        for (held, at_first) in held.iter().zip(&at_first) {
+            assert!(bits(held)? == *at_first, "{rule:?}: what was held has changed");
+        }
+        assert!(bits(&state.weights()?)? != at_first[0], "{rule:?}: no step was taken");
+        assert!(validated.len() > 1);
+        for (weights, told) in &validated {
+            assert!(bits(weights)? == *told, "{rule:?}: validated weights have changed");
+        }
     }
     Ok(())
 }
@@ -236,7 +284,7 @@ fn average_follows_its_formula() -> TestResult {
         variable.set(&Tensor::new(value as f32, &Device::Cpu)?)?;
         average.update(&parameters, steps)?;
         expected = decay * expected + (1.0 - decay) * value;
-        let got = f64::from(average.weights()["weight"].to_scalar::<f32>()?);
+        let got = f64::from(average.weights()?["weight"].to_scalar::<f32>()?);
         assert!((got - expected).abs() < 1e-6, "step {steps}: {got}, expected {expected}");
     }
     Ok(())

@@ -38,7 +38,7 @@ fn taps(height: usize, width: usize) -> impl Iterator<Item = (usize, usize)> {
 pub(crate) fn conv2d_formula(
     (maps, shape): (&[f64], Shape),
     (weight, [out_channels, in_channels, kernel_height, kernel_width]): (&[f64], Shape),
-    Conv2dConfig { stride, padding }: Conv2dConfig,
+    Conv2dConfig { stride, padding, .. }: Conv2dConfig,
 ) -> Vec<f64> {
     let [batch, height, width, _] = shape;
     let weight_shape = [out_channels, in_channels, kernel_height, kernel_width];

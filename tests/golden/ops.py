@@ -4,11 +4,12 @@ The JSON names the cases and their options; the arrays of a case are `<case>.<ar
 safetensors file (float32, labels int64). `grad_output` is the fixed gradient that comes from
 above; `grad_*` is what the operation gives back for it.
 
-- max pooling 3x3, stride 2, padding 1, on small integers: among equal values the first in
-  row-major order receives the gradient.
+- max pooling on small integers, 3x3 with stride 2 and padding 1 and other windows: among equal
+  values the first in row-major order receives the gradient.
 - conv2d: strides 1 and 2, paddings 0, 1 and 3, kernels 1, 3 and 7, square and not.
 - batch norm: training forward, gradients, running statistics (unbiased variance), evaluation.
-- global average pooling, and cross entropy with label smoothing, mean over the batch.
+- global average pooling, linear layers, and cross entropy with label smoothing, mean over the
+  batch.
 
 Arithmetic in float64. Made with torch 2.15.0. Run: python tests/golden/ops.py
 """
@@ -58,9 +59,18 @@ def with_gradients(function, inputs):
     }
 
 
-def max_pool(shape):
+def max_pool(shape, kernel=3, stride=2, padding=1):
     ties = torch.tensor(GENERATOR.integers(-2, 2, size=shape)).double()
-    return with_gradients(lambda input: F.max_pool2d(input, 3, stride=2, padding=1), {"input": ties})
+    return with_gradients(lambda input: F.max_pool2d(input, kernel, stride, padding), {"input": ties})
+
+
+def linear(input_shape, out, bias):
+    inputs = {"input": draw(*input_shape), "weight": draw(out, input_shape[-1], scale=0.3)}
+    return with_gradients(F.linear, {**inputs, "bias": draw(out)} if bias else inputs)
+
+
+def average_pool(shape):
+    return with_gradients(lambda input: input.mean(dim=(2, 3)), {"input": draw(*shape)})
 
 
 def convolution(input_shape, weight_shape, stride, padding):
@@ -111,11 +121,20 @@ def main():
         add(name, "conv2d", arrays, kernel=weight_shape[2], stride=stride, padding=padding)
     add("batch_norm", "batch_norm", batch_norm((4, 3, 5, 4), 0.1, 1e-5), momentum=0.1, eps=1e-5)
     add("batch_norm_one_pixel", "batch_norm", batch_norm((6, 5, 1, 1), 0.1, 1e-5), momentum=0.1, eps=1e-5)
-    average = with_gradients(lambda input: input.mean(dim=(2, 3)), {"input": draw(2, 3, 3, 5)})
-    add("global_average_pool", "global_average_pool", average)
+    add("global_average_pool", "global_average_pool", average_pool((2, 3, 3, 5)))
     logits, labels = draw(6, 5, scale=3.0), torch.tensor([0, 4, 2, 2, 1, 3])
     add("cross_entropy", "cross_entropy", cross_entropy(logits, labels, 0.0), label_smoothing=0.0)
     add("cross_entropy_smoothed", "cross_entropy", cross_entropy(logits, labels, 0.1), label_smoothing=0.1)
+    # Cases are added at the end, so that those above keep the values that they drew.
+    add("max_pool_halving", "max_pool2d", max_pool((1, 5, 6, 9), 2, 2, 0), kernel=2, stride=2, padding=0)
+    add("max_pool_dense", "max_pool2d", max_pool((2, 2, 4, 7), 3, 1, 1), kernel=3, stride=1, padding=1)
+    add("global_average_pool_one_image", "global_average_pool", average_pool((1, 17, 7, 4)))
+    add("linear", "linear", linear((5, 7), 3, bias=True))
+    add("linear_one_row", "linear", linear((1, 9), 4, bias=True))
+    add("linear_no_bias", "linear", linear((2, 3, 6), 5, bias=False))
+    logits, labels = draw(1, 4, scale=10.0), torch.tensor([2])
+    add("cross_entropy_one_row", "cross_entropy", cross_entropy(logits, labels, 0.0), label_smoothing=0.0)
+    add("cross_entropy_even", "cross_entropy", cross_entropy(draw(3, 4), torch.tensor([1, 1, 0]), 1.0), label_smoothing=1.0)
 
     write_json(FOLDER / "ops.json", {"versions": versions("torch"), "cases": cases})
     write_safetensors(FOLDER / "ops.safetensors", tensors, {"script": "tests/golden/ops.py"})

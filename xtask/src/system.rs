@@ -85,10 +85,22 @@ pub(crate) fn machine() -> String {
     format!("{cores} x {}", model.map_or(std::env::consts::ARCH, |(_, name)| name.trim()))
 }
 
+/// Processes that wanted to run, on average over the last minute; none where the system does not
+/// tell.
+pub(crate) fn load() -> Option<f64> {
+    std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}
+
 /// The largest memory of the process so far in MiB; 0 where the system does not tell.
 pub(crate) fn peak_memory_mib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
-    kib.unwrap_or(0) / 1024
+    memory_kib("VmHWM").unwrap_or(0) / 1024
+}
+
+/// A field of Linux's status of this process, such as `VmRSS`; none elsewhere.
+pub(crate) fn memory_kib(field: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let of_field = |line: &str| {
+        line.strip_prefix(field)?.strip_prefix(':')?.trim().strip_suffix("kB")?.trim().parse().ok()
+    };
+    status.lines().find_map(of_field)
 }

@@ -207,7 +207,7 @@ impl<'a> Run<'a> {
             let bytes = std::fs::read(self.folder.best_weights())?;
             return Ok(write_atomic(&self.folder.weights(), &bytes)?);
         }
-        write_weights(&self.folder.weights(), &self.predictor.card, &state.weights())
+        write_weights(&self.folder.weights(), &self.predictor.card, &state.weights()?)
     }
 
     /// What a checkpoint must agree with.

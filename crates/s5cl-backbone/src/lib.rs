@@ -2,6 +2,7 @@
 //!
 //! - [`Parameters`]: every weight of a model by name, drawn from a seed; hands candle's
 //!   `VarBuilder` to the layers.
+//! - [`ConvNet`]: layers, weights and running statistics of a network of convolutions.
 //! - [`ResNet`]: residual networks whose batch normalization trains.
 //! - [`Model`]: encoder, embedder and classifier, the model of S5CL.
 //! - [`load_weights`], [`save_weights`]: safetensors in and out, with a report of the keys.
@@ -25,8 +26,7 @@
 
 mod parameters;
 
-mod batch_norm;
-mod conv;
+mod conv_net;
 mod resnet;
 
 mod encoder;
@@ -35,8 +35,7 @@ mod normalization;
 
 mod weights;
 
-pub use batch_norm::BatchNorm;
-pub use conv::Conv;
+pub use conv_net::ConvNet;
 pub use encoder::{ENCODERS, Encoder, Mode, encoder};
 pub use model::{Model, ModelConfig, ModelOutput};
 pub use normalization::Normalization;

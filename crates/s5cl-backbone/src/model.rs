@@ -1,7 +1,8 @@
 //! The model of S5CL: encoder, embedder, classifier.
 
 use candle_core::{Result, Tensor};
-use candle_nn::{Init, Linear, Module, VarBuilder};
+use candle_nn::{Init, VarBuilder};
+use s5cl_kernels::linear;
 
 use crate::{Encoder, Mode, encoder};
 
@@ -48,8 +49,9 @@ impl Model {
     /// If the encoder's name is unknown, or the builder knows a weight with another shape.
     pub fn new(config: &ModelConfig, builder: &VarBuilder<'_>) -> Result<Self> {
         let encoder = encoder(&config.encoder, builder)?;
-        let embedder = linear(encoder.dim(), config.embedding_dim, &builder.pp("embedder"))?;
-        let classifier = linear(config.embedding_dim, config.n_classes, &builder.pp("classifier"))?;
+        let embedder = Linear::new(encoder.dim(), config.embedding_dim, &builder.pp("embedder"))?;
+        let classifier =
+            Linear::new(config.embedding_dim, config.n_classes, &builder.pp("classifier"))?;
         Ok(Self { encoder, embedder, classifier })
     }
 
@@ -66,10 +68,21 @@ impl Model {
 }
 
 /// A linear layer with PyTorch's default initialization: uniform within `1 / sqrt(in_dim)`.
-fn linear(in_dim: usize, out_dim: usize, builder: &VarBuilder<'_>) -> Result<Linear> {
-    let bound = (in_dim as f64).sqrt().recip();
-    let init = Init::Uniform { lo: -bound, up: bound };
-    let weight = builder.get_with_hints((out_dim, in_dim), "weight", init)?;
-    let bias = builder.get_with_hints(out_dim, "bias", init)?;
-    Ok(Linear::new(weight, Some(bias)))
+struct Linear {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Linear {
+    fn new(in_dim: usize, out_dim: usize, builder: &VarBuilder<'_>) -> Result<Self> {
+        let bound = (in_dim as f64).sqrt().recip();
+        let init = Init::Uniform { lo: -bound, up: bound };
+        let weight = builder.get_with_hints((out_dim, in_dim), "weight", init)?;
+        let bias = builder.get_with_hints(out_dim, "bias", init)?;
+        Ok(Self { weight, bias })
+    }
+
+    fn forward(&self, input: &Tensor) -> Result<Tensor> {
+        linear(input, &self.weight, Some(&self.bias))
+    }
 }

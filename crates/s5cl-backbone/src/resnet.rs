@@ -2,9 +2,9 @@
 
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
-use s5cl_kernels::max_pool2d;
+use s5cl_kernels::Maps;
 
-use crate::{BatchNorm, Conv, Encoder, Mode};
+use crate::{ConvNet, Encoder, Mode};
 
 /// How images become the first feature maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +48,7 @@ impl ResNetConfig {
 
 /// A ResNet of basic blocks without its classifier: the encoding is the mean over all pixels.
 pub struct ResNet {
-    stem: Stem,
-    conv1: Conv,
-    bn1: BatchNorm,
-    blocks: Vec<BasicBlock>,
+    net: ConvNet,
     dim: usize,
 }
 
@@ -63,28 +60,28 @@ impl ResNet {
     /// If the builder knows one of the weights with another shape.
     pub fn new(config: &ResNetConfig, builder: &VarBuilder<'_>) -> Result<Self> {
         let ResNetConfig { stem, blocks: n_blocks, channels } = config;
-        let (kernel, stride) = match stem {
+        let window = match stem {
             Stem::Standard => (7, 2),
             Stem::Small => (3, 1),
         };
-        let conv1 = Conv::new(3, channels[0], kernel, stride, &builder.pp("conv1"))?;
-        let bn1 = BatchNorm::new(channels[0], &builder.pp("bn1"))?;
-        let mut blocks = Vec::new();
+        let mut net = ConvNet::new();
+        let maps = net.conv(net.layers.images(), (3, channels[0]), window, &builder.pp("conv1"))?;
+        let mut maps = net.batch_norm(maps, channels[0], None, true, &builder.pp("bn1"))?;
+        if *stem == Stem::Standard {
+            maps = net.layers.max_pool2d(maps, 3, 2, 1);
+        }
         let mut in_channels = channels[0];
         for stage in 0..channels.len() {
             let builder = builder.pp(format!("layer{}", stage + 1));
             for block in 0..n_blocks[stage] {
                 let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-                blocks.push(BasicBlock::new(
-                    in_channels,
-                    channels[stage],
-                    stride,
-                    &builder.pp(block),
-                )?);
-                in_channels = channels[stage];
+                let channels = (in_channels, channels[stage]);
+                maps = basic_block(&mut net, maps, channels, stride, &builder.pp(block))?;
+                in_channels = channels.1;
             }
         }
-        Ok(Self { stem: *stem, conv1, bn1, blocks, dim: in_channels })
+        net.layers.global_average_pool(maps);
+        Ok(Self { net, dim: in_channels })
     }
 }
 
@@ -101,56 +98,27 @@ impl Encoder for ResNet {
                 images.shape()
             )
         }
-        let maps = self.conv1.forward(images)?;
-        let mut maps = self.bn1.forward(&maps, None, true, mode)?;
-        if self.stem == Stem::Standard {
-            maps = max_pool2d(&maps, 3, 2, 1)?;
-        }
-        for block in &self.blocks {
-            maps = block.forward(&maps, mode)?;
-        }
-        maps.mean((1, 2))
+        self.net.forward(images, mode)
     }
 }
 
 /// Two 3x3 convolutions beside a shortcut.
-struct BasicBlock {
-    conv1: Conv,
-    bn1: BatchNorm,
-    conv2: Conv,
-    bn2: BatchNorm,
-    downsample: Option<(Conv, BatchNorm)>,
-}
-
-impl BasicBlock {
-    fn new(
-        in_channels: usize,
-        channels: usize,
-        stride: usize,
-        builder: &VarBuilder<'_>,
-    ) -> Result<Self> {
-        let downsample = if stride == 1 && in_channels == channels {
-            None
-        } else {
-            let builder = builder.pp("downsample");
-            let conv = Conv::new(in_channels, channels, 1, stride, &builder.pp(0))?;
-            Some((conv, BatchNorm::new(channels, &builder.pp(1))?))
-        };
-        Ok(Self {
-            conv1: Conv::new(in_channels, channels, 3, stride, &builder.pp("conv1"))?,
-            bn1: BatchNorm::new(channels, &builder.pp("bn1"))?,
-            conv2: Conv::new(channels, channels, 3, 1, &builder.pp("conv2"))?,
-            bn2: BatchNorm::new(channels, &builder.pp("bn2"))?,
-            downsample,
-        })
-    }
-
-    fn forward(&self, maps: &Tensor, mode: Mode) -> Result<Tensor> {
-        let shortcut = match &self.downsample {
-            Some((conv, bn)) => bn.forward(&conv.forward(maps)?, None, false, mode)?,
-            None => maps.clone(),
-        };
-        let maps = self.bn1.forward(&self.conv1.forward(maps)?, None, true, mode)?;
-        self.bn2.forward(&self.conv2.forward(&maps)?, Some(&shortcut), true, mode)
-    }
+fn basic_block(
+    net: &mut ConvNet,
+    input: Maps,
+    (in_channels, channels): (usize, usize),
+    stride: usize,
+    builder: &VarBuilder<'_>,
+) -> Result<Maps> {
+    let shortcut = if stride == 1 && in_channels == channels {
+        input
+    } else {
+        let builder = builder.pp("downsample");
+        let maps = net.conv(input, (in_channels, channels), (1, stride), &builder.pp(0))?;
+        net.batch_norm(maps, channels, None, false, &builder.pp(1))?
+    };
+    let maps = net.conv(input, (in_channels, channels), (3, stride), &builder.pp("conv1"))?;
+    let maps = net.batch_norm(maps, channels, None, true, &builder.pp("bn1"))?;
+    let maps = net.conv(maps, (channels, channels), (3, 1), &builder.pp("conv2"))?;
+    net.batch_norm(maps, channels, Some(shortcut), true, &builder.pp("bn2"))
 }

@@ -8,7 +8,8 @@
 //!   matrix product, which is where a GEMM is near the hardware's peak.
 //! - A result does not depend on the number of threads: work is cut by the shapes alone, and
 //!   partial sums are added in a fixed order.
-//! - What belongs together is one pass over memory: normalization, residual sum and ReLU.
+//! - What belongs together is one pass over memory: normalization, residual sum and ReLU; cross
+//!   entropy and its gradient; a step of an optimizer.
 //!
 //! All `unsafe` code of the project lives in this crate, in the module `gemm`.
 //!
@@ -19,7 +20,7 @@
 //! # fn main() -> candle_core::Result<()> {
 //! let image = Tensor::ones((1, 8, 8, 3), candle_core::DType::F32, &Device::Cpu)?;
 //! let weight = Var::ones((4, 3, 3, 3), candle_core::DType::F32, &Device::Cpu)?;
-//! let features = conv2d(&image, &weight, Conv2dConfig { stride: 1, padding: 1 })?;
+//! let features = conv2d(&image, &weight, Conv2dConfig::same(3))?;
 //! let pooled = max_pool2d(&features, 3, 2, 1)?;
 //! assert_eq!(pooled.dims(), [1, 4, 4, 4]);
 //! let gradients = pooled.sum_all()?.backward()?;
@@ -30,18 +31,38 @@
 
 mod batch_norm;
 mod conv2d;
-mod gemm;
+mod cross_entropy;
+mod global_average_pool;
+mod linear;
 mod max_pool2d;
-mod microkernel;
-mod simd;
+mod network;
+mod optimizer_step;
 mod similarity;
 mod window;
+mod winograd;
 
+mod product;
+
+mod gemm;
+mod microkernel;
+mod panels;
+mod scratch;
+mod simd;
 mod values;
+
+#[cfg(test)]
+mod checks;
 
 pub use batch_norm::{BatchNormOutput, batch_norm_eval, batch_norm_train};
 pub use conv2d::{Conv2dConfig, conv2d};
+pub use cross_entropy::{CrossEntropyConfig, cross_entropy};
+pub use global_average_pool::global_average_pool;
+pub use linear::linear;
 pub use max_pool2d::max_pool2d;
+pub use network::{BatchStatistics, Maps, Network, NetworkOutput};
+pub use optimizer_step::{
+    StepConfig, adamax_step, adamw_step, average_step, gradient_norm, sgd_step,
+};
 pub use similarity::{
     CrossContrast, Neighbors, Positives, Reduction, Segment, Temperature, TopK, contrast,
     cross_contrast, nt_xent, sup_con, sup_con_anchor_losses, top_k, top_k_tensors,

@@ -1,7 +1,7 @@
 //! Which vector instructions run: the widest the processor has, found at run time.
 //!
 //! Code is written once, generic over [`pulp::Simd`], and compiled for AVX-512, AVX2, NEON and
-//! plain scalars. A test can narrow the choice for its own process with [`force`]; an element's
+//! plain scalars. A test can narrow the choice for its own process; an element's
 //! sum has the same order in all of them.
 
 #[cfg(test)]
@@ -17,7 +17,7 @@ pub(crate) fn dispatch<Op: WithSimd>(operation: Op) -> Op::Output {
 
 #[cfg(not(test))]
 #[inline]
-fn arch() -> Arch {
+pub(crate) fn arch() -> Arch {
     Arch::new()
 }
 
@@ -26,7 +26,7 @@ fn arch() -> Arch {
 static FORCED: AtomicU8 = AtomicU8::new(0);
 
 #[cfg(test)]
-fn arch() -> Arch {
+pub(crate) fn arch() -> Arch {
     match FORCED.load(Ordering::Relaxed) {
         0 => Arch::new(),
         #[cfg(target_arch = "x86_64")]

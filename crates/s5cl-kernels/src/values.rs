@@ -46,6 +46,22 @@ pub(crate) fn operand<'a>(storage: &'a CpuStorage, layout: &Layout, op: &str) ->
     }
 }
 
+/// [`operand`] for an operation that changes it.
+pub(crate) fn operand_mut<'a>(
+    storage: &'a mut CpuStorage,
+    layout: &Layout,
+    op: &str,
+) -> Result<&'a mut [f32]> {
+    let dtype = storage_dtype(storage);
+    let CpuStorage::F32(values) = storage else {
+        bail!("{op}: expected f32 values, got {dtype:?}")
+    };
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&mut values[start..end]),
+        None => bail!("{op}: expected a contiguous tensor, got strides {:?}", layout.stride()),
+    }
+}
+
 fn storage_dtype(storage: &CpuStorage) -> candle_core::DType {
     use candle_core::backend::BackendStorage;
     storage.dtype()

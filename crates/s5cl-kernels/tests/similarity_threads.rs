@@ -41,8 +41,8 @@ fn labels(n: usize) -> Result<Tensor> {
 /// Runs a computation on pools of several sizes and compares the results.
 fn check<T: PartialEq + Send>(what: &str, compute: impl Fn() -> Result<T> + Sync) {
     let on_pool = |n_threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
-        pool.install(|| compute().unwrap())
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().expect("a pool");
+        pool.install(|| compute().expect("a result"))
     };
     let expected = on_pool(N_THREADS[0]);
     for n_threads in &N_THREADS[1..] {

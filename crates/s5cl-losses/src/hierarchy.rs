@@ -1,6 +1,7 @@
 //! The S5CL hierarchy: labels above pseudo-labels above instances, and classification.
 
 use candle_core::{Result, Tensor, bail};
+use s5cl_kernels::{CrossEntropyConfig, cross_entropy};
 
 use crate::{
     Reduction, SupCon, SupervisedConfig, SupervisedLoss, instance_labels, supervised_loss,
@@ -186,7 +187,7 @@ impl Hierarchy {
             .then(|| {
                 let both_views = labeled.logits.dim(0)? == twice.dim(0)?;
                 let labels = if both_views { &twice } else { labeled.labels };
-                candle_nn::loss::cross_entropy(labeled.logits, labels)
+                cross_entropy(labeled.logits, labels, CrossEntropyConfig { label_smoothing: 0.0 })
             })
             .transpose()?;
         let weighted = [

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Result, Tensor, Var};
+use candle_core::{Device, Result, Shape, Tensor, Var, bail};
+use s5cl_kernels::average_step;
 
 /// The average over past steps of every weight and statistic of a model.
 pub struct WeightAverage {
     decay: f64,
-    average: BTreeMap<String, Tensor>,
+    /// Shape and values of each, which are nobody else's: they change in place.
+    average: BTreeMap<String, (Shape, Vec<f32>)>,
 }
 
 impl WeightAverage {
@@ -15,9 +17,9 @@ impl WeightAverage {
     ///
     /// # Errors
     ///
-    /// If a weight cannot be copied.
+    /// If a weight is not f32.
     pub fn new(decay: f64, parameters: &BTreeMap<String, Var>) -> Result<Self> {
-        let copied = parameters.iter().map(|(name, value)| Ok((name.clone(), value.copy()?)));
+        let copied = parameters.iter().map(|(name, value)| Ok((name.clone(), owned(value)?)));
         Ok(Self { decay, average: copied.collect::<Result<_>>()? })
     }
 
@@ -26,27 +28,56 @@ impl WeightAverage {
     ///
     /// # Errors
     ///
-    /// If a weight cannot be read.
+    /// If a weight cannot be read, or has another shape by now.
     pub fn update(&mut self, parameters: &BTreeMap<String, Var>, steps: u64) -> Result<()> {
         let steps = steps as f64;
         let decay = self.decay.min((1.0 + steps) / (10.0 + steps));
-        for (name, average) in &mut self.average {
+        for (name, (_shape, average)) in &mut self.average {
             if let Some(value) = parameters.get(name) {
-                let value = value.as_detached_tensor();
-                *average = ((&*average * decay)? + (value * (1.0 - decay))?)?;
+                average_step(average, value, decay)?;
             }
         }
         Ok(())
     }
 
-    /// The averaged weights by name.
-    #[must_use]
-    pub fn weights(&self) -> &BTreeMap<String, Tensor> {
-        &self.average
+    /// A copy of the averaged weights by name.
+    ///
+    /// # Errors
+    ///
+    /// If the device has no memory left.
+    pub fn weights(&self) -> Result<BTreeMap<String, Tensor>> {
+        let copied = self.average.iter().map(|(name, (shape, values))| {
+            Ok((name.clone(), Tensor::from_slice(values, shape, &Device::Cpu)?))
+        });
+        copied.collect()
     }
 
     /// Puts back what [`WeightAverage::weights`] gave.
-    pub fn restore(&mut self, weights: BTreeMap<String, Tensor>) {
-        self.average = weights;
+    ///
+    /// # Errors
+    ///
+    /// If a weight is missing, not f32 or of another shape; nothing is changed then.
+    pub fn restore(&mut self, weights: &BTreeMap<String, Tensor>) -> Result<()> {
+        let mut restored = BTreeMap::new();
+        for (name, (shape, _values)) in &self.average {
+            match weights.get(name) {
+                Some(weight) if weight.shape() == shape => {
+                    restored.insert(name.clone(), owned(weight)?);
+                }
+                Some(weight) => {
+                    bail!(
+                        "the average of {name} has shape {:?}, expected {shape:?}",
+                        weight.shape()
+                    )
+                }
+                None => bail!("there is no average of {name}"),
+            }
+        }
+        self.average = restored;
+        Ok(())
     }
+}
+
+fn owned(tensor: &Tensor) -> Result<(Shape, Vec<f32>)> {
+    Ok((tensor.shape().clone(), tensor.flatten_all()?.to_vec1()?))
 }

@@ -59,7 +59,7 @@ impl Checkpoints {
     /// If a file cannot be written; the checkpoints that were there stay.
     pub fn save(&self, state: &TrainState) -> Result<PathBuf, TrainError> {
         let step = state.steps();
-        let serialized = save_weights(&state.tensors(), &BTreeMap::new());
+        let serialized = state.tensors().and_then(|t| save_weights(&t, &BTreeMap::new()));
         let tensors = serialized.map_err(|source| TrainError::Compute { step, source })?;
         let sha256 = sha256_hex(&tensors);
         let header = Header { schema: SCHEMA, step, identity: self.identity.clone(), sha256 };

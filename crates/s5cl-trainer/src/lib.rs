@@ -32,7 +32,7 @@ pub use error::TrainError;
 pub use event::{Event, StepRecord};
 pub use files::write_atomic;
 pub use method::{METHODS, Method, MethodConfig, MethodKind};
-pub use optimizer::{OPTIMIZERS, Optimizer, OptimizerConfig, Rule, clip_by_norm};
+pub use optimizer::{OPTIMIZERS, Optimizer, OptimizerConfig, Rule, clip_scale};
 pub use schedule::{SCHEDULES, Schedule, ScheduleKind};
 pub use state::TrainState;
 pub use train::{Outcome, TrainConfig, Validate, train};

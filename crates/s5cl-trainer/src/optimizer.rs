@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use candle_core::backprop::GradStore;
-use candle_core::{Result, Tensor, Var};
+use candle_core::{Device, Result, Tensor, Var};
+use s5cl_kernels::{StepConfig, adamax_step, adamw_step, sgd_step};
 
 use crate::TrainError;
 
@@ -76,14 +77,16 @@ pub struct OptimizerConfig {
     pub weight_decay: f64,
 }
 
-/// Moves parameters along their gradients.
+/// Moves parameters along their gradients, in place: a tensor that shares a parameter's values
+/// moves with it.
 ///
 /// The state is kept by the parameters' names, and starts at zero. A parameter without a gradient
 /// stays as it is.
 pub struct Optimizer {
     config: OptimizerConfig,
     parameters: BTreeMap<String, Var>,
-    state: BTreeMap<String, Vec<Tensor>>,
+    /// Of each parameter, the values of each slot of the rule.
+    state: BTreeMap<String, Vec<Vec<f32>>>,
     steps: u64,
 }
 
@@ -92,35 +95,50 @@ impl Optimizer {
     ///
     /// # Errors
     ///
-    /// If the weight decay is negative or the device has no memory left.
+    /// If the weight decay is negative or not finite.
     pub fn new(config: OptimizerConfig, parameters: BTreeMap<String, Var>) -> Result<Self> {
         if !(config.weight_decay >= 0.0 && config.weight_decay.is_finite()) {
             candle_core::bail!("weight_decay must be 0 or above, got {}", config.weight_decay)
         }
-        let mut state = BTreeMap::new();
-        for (name, parameter) in &parameters {
-            let zeros = || Tensor::zeros(parameter.shape(), parameter.dtype(), parameter.device());
-            let slots: Result<Vec<Tensor>> = config.rule.slots().iter().map(|_| zeros()).collect();
-            state.insert(name.clone(), slots?);
-        }
-        Ok(Self { config, parameters, state, steps: 0 })
+        let zeros =
+            |parameter: &Var| vec![vec![0.0; parameter.elem_count()]; config.rule.slots().len()];
+        let state = parameters.iter().map(|(name, parameter)| (name.clone(), zeros(parameter)));
+        Ok(Self { config, state: state.collect(), parameters, steps: 0 })
     }
 
-    /// Takes one step with the given learning rate; gradients are by parameter name.
+    /// Takes one step with the given learning rate; gradients are by parameter name, and count
+    /// `gradient_scale` times (see [`clip_scale`]; 1 takes them as they are).
     ///
     /// # Errors
     ///
-    /// If a gradient's shape is not its parameter's.
-    pub fn step(&mut self, gradients: &BTreeMap<String, Tensor>, learning_rate: f64) -> Result<()> {
+    /// If a gradient's shape is not its parameter's, or one of both is not f32 on the CPU.
+    pub fn step(
+        &mut self,
+        gradients: &BTreeMap<String, Tensor>,
+        learning_rate: f64,
+        gradient_scale: f64,
+    ) -> Result<()> {
         self.steps += 1;
+        let OptimizerConfig { rule, weight_decay } = self.config;
+        let config = StepConfig { learning_rate, gradient_scale, weight_decay, steps: self.steps };
         for (name, parameter) in &self.parameters {
             let (Some(gradient), Some(slots)) = (gradients.get(name), self.state.get_mut(name))
             else {
                 continue;
             };
-            let value = parameter.as_detached_tensor();
-            let moved = update(&self.config, &value, gradient, slots, learning_rate, self.steps)?;
-            parameter.set(&moved)?;
+            match (rule, slots.as_mut_slice()) {
+                (Rule::Adamax { betas, epsilon }, [mean, largest]) => {
+                    adamax_step(parameter, gradient, [mean, largest], betas, epsilon, config)?
+                }
+                (Rule::AdamW { betas, epsilon }, [mean, square]) => {
+                    adamw_step(parameter, gradient, [mean, square], betas, epsilon, config)?
+                }
+                (Rule::Sgd { momentum, nesterov }, slots) => {
+                    let sum = slots.first_mut().map(Vec::as_mut_slice);
+                    sgd_step(parameter, gradient, sum, momentum, nesterov, config)?
+                }
+                (rule, slots) => candle_core::bail!("{rule:?} cannot have {} slots", slots.len()),
+            }
         }
         Ok(())
     }
@@ -140,32 +158,39 @@ impl Optimizer {
         self.steps
     }
 
-    /// The state by `slot/parameter`.
-    #[must_use]
-    pub fn state(&self) -> BTreeMap<String, Tensor> {
-        let slots = self.config.rule.slots();
-        let named = |(name, tensors): (&String, &Vec<Tensor>)| {
-            let entries = slots.iter().zip(tensors);
-            entries.map(|(slot, t)| (format!("{slot}/{name}"), t.clone())).collect::<Vec<_>>()
-        };
-        self.state.iter().flat_map(named).collect()
+    /// A copy of the state by `slot/parameter`.
+    ///
+    /// # Errors
+    ///
+    /// If the device has no memory left.
+    pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        let mut copied = BTreeMap::new();
+        for (name, parameter) in &self.parameters {
+            let slots =
+                self.config.rule.slots().iter().zip(self.state.get(name).into_iter().flatten());
+            for (slot, values) in slots {
+                let values = Tensor::from_slice(values, parameter.shape(), &Device::Cpu)?;
+                copied.insert(format!("{slot}/{name}"), values);
+            }
+        }
+        Ok(copied)
     }
 
     /// Puts back what [`Optimizer::state`] and [`Optimizer::steps`] gave.
     ///
     /// # Errors
     ///
-    /// If a tensor of the state is missing or has another shape; nothing is changed then.
+    /// If a tensor of the state is missing, not f32 or of another shape; nothing is changed then.
     pub fn restore(&mut self, state: &BTreeMap<String, Tensor>, steps: u64) -> Result<()> {
         let slots = self.config.rule.slots();
         let mut restored = BTreeMap::new();
         for (name, parameter) in &self.parameters {
-            let mut tensors = Vec::new();
+            let mut values = Vec::new();
             for slot in slots {
                 let key = format!("{slot}/{name}");
                 match state.get(&key) {
                     Some(tensor) if tensor.shape() == parameter.shape() => {
-                        tensors.push(tensor.clone())
+                        values.push(tensor.flatten_all()?.to_vec1()?)
                     }
                     Some(tensor) => candle_core::bail!(
                         "{key} has shape {:?}, expected {:?}",
@@ -175,7 +200,7 @@ impl Optimizer {
                     None => candle_core::bail!("there is no {key}: was it another optimizer?"),
                 }
             }
-            restored.insert(name.clone(), tensors);
+            restored.insert(name.clone(), values);
         }
         self.state = restored;
         self.steps = steps;
@@ -183,70 +208,12 @@ impl Optimizer {
     }
 }
 
-/// The new value of one parameter at step `steps`, 1-based; the slots are updated in place.
-fn update(
-    config: &OptimizerConfig,
-    value: &Tensor,
-    gradient: &Tensor,
-    slots: &mut [Tensor],
-    learning_rate: f64,
-    steps: u64,
-) -> Result<Tensor> {
-    let decayed = |gradient: &Tensor| -> Result<Tensor> {
-        if config.weight_decay == 0.0 {
-            return Ok(gradient.clone());
-        }
-        gradient + (value * config.weight_decay)?
-    };
-    let bias_correction = |beta: f64| 1.0 - beta.powf(steps as f64);
-    match (config.rule, slots) {
-        (Rule::Adamax { betas, epsilon }, [mean, largest]) => {
-            let gradient = decayed(gradient)?;
-            *mean = lerp(mean, &gradient, 1.0 - betas[0])?;
-            *largest = (&*largest * betas[1])?.maximum(&(gradient.abs()? + epsilon)?)?;
-            let rate = learning_rate / bias_correction(betas[0]);
-            value - ((&*mean / &*largest)? * rate)?
-        }
-        (Rule::AdamW { betas, epsilon }, [mean, square]) => {
-            *mean = lerp(mean, gradient, 1.0 - betas[0])?;
-            *square = lerp(square, &gradient.sqr()?, 1.0 - betas[1])?;
-            let root = (square.sqrt()? / bias_correction(betas[1]).sqrt())?;
-            let rate = learning_rate / bias_correction(betas[0]);
-            let kept = (value * (1.0 - learning_rate * config.weight_decay))?;
-            kept - ((&*mean / (root + epsilon)?)? * rate)?
-        }
-        (Rule::Sgd { momentum, nesterov }, [sum]) => {
-            let gradient = decayed(gradient)?;
-            *sum = ((&*sum * momentum)? + &gradient)?;
-            let direction = if nesterov { (gradient + (&*sum * momentum)?)? } else { sum.clone() };
-            value - (direction * learning_rate)?
-        }
-        (Rule::Sgd { .. }, []) => value - (decayed(gradient)? * learning_rate)?,
-        (rule, slots) => candle_core::bail!("{rule:?} cannot have {} slots", slots.len()),
-    }
-}
-
-fn lerp(from: &Tensor, to: &Tensor, share: f64) -> Result<Tensor> {
-    from + ((to - from)? * share)?
-}
-
-/// Scales gradients down so that their norm, taken together, is at most `largest` (0: as they
-/// are), and returns the norm before that. The formula is `torch.nn.utils.clip_grad_norm_`'s.
-///
-/// # Errors
-///
-/// If a gradient cannot be read.
-pub fn clip_by_norm(gradients: &mut BTreeMap<String, Tensor>, largest: f64) -> Result<f64> {
-    let mut sum = 0.0;
-    for gradient in gradients.values() {
-        sum += f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?);
-    }
-    let norm = sum.sqrt();
-    let scale = largest / (norm + 1e-6);
-    if largest > 0.0 && scale < 1.0 {
-        for gradient in gradients.values_mut() {
-            *gradient = (&*gradient * scale)?;
-        }
-    }
-    Ok(norm)
+/// The factor that brings gradients of norm `norm`, taken together, to a norm of at most
+/// `largest` (0: no limit): 1 where they are short enough. The formula is
+/// `torch.nn.utils.clip_grad_norm_`'s.
+#[must_use]
+pub fn clip_scale(norm: f64, largest: f64) -> f64 {
+    // PyTorch adds this so that a norm of zero divides.
+    const MARGIN: f64 = 1e-6;
+    if largest > 0.0 { (largest / (norm + MARGIN)).min(1.0) } else { 1.0 }
 }

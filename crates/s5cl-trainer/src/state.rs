@@ -30,28 +30,35 @@ impl TrainState {
         self.optimizer.steps()
     }
 
-    /// The weights to evaluate and to keep: the average where it is on, else the present ones.
-    #[must_use]
-    pub fn weights(&self) -> BTreeMap<String, Tensor> {
+    /// A copy of the weights to evaluate and to keep: of the average where it is on, else of the
+    /// present ones. Later steps do not change it.
+    ///
+    /// # Errors
+    ///
+    /// If the device has no memory left.
+    pub fn weights(&self) -> Result<BTreeMap<String, Tensor>> {
         match &self.average {
-            Some(average) => average.weights().clone(),
+            Some(average) => average.weights(),
             None => self.model_weights(),
         }
     }
 
-    /// All of it by name, for a checkpoint.
-    #[must_use]
-    pub fn tensors(&self) -> BTreeMap<String, Tensor> {
-        let average = self.average.as_ref().map(|a| a.weights().clone()).unwrap_or_default();
+    /// A copy of all of it by name, for a checkpoint. Later steps do not change it.
+    ///
+    /// # Errors
+    ///
+    /// If the device has no memory left.
+    pub fn tensors(&self) -> Result<BTreeMap<String, Tensor>> {
+        let average = self.average.as_ref().map(WeightAverage::weights).transpose()?;
         let parts = [
-            (MODEL, self.model_weights()),
-            (OPTIMIZER, self.optimizer.state()),
-            (AVERAGE, average),
+            (MODEL, self.model_weights()?),
+            (OPTIMIZER, self.optimizer.state()?),
+            (AVERAGE, average.unwrap_or_default()),
         ];
         let named = parts.into_iter().flat_map(|(part, tensors)| {
             tensors.into_iter().map(move |(name, tensor)| (format!("{part}/{name}"), tensor))
         });
-        named.collect()
+        Ok(named.collect())
     }
 
     /// Puts back what [`TrainState::tensors`] and [`TrainState::steps`] gave.
@@ -79,12 +86,13 @@ impl TrainState {
             if weights.len() != model.len() {
                 candle_core::bail!("there is no average of the weights")
             }
-            average.restore(weights);
+            average.restore(&weights)?;
         }
         self.optimizer.restore(&part(OPTIMIZER), steps)
     }
 
-    fn model_weights(&self) -> BTreeMap<String, Tensor> {
-        self.parameters.all().into_iter().map(|(k, v)| (k, v.as_detached_tensor())).collect()
+    /// Copies, because optimizer and normalization write into the values themselves.
+    fn model_weights(&self) -> Result<BTreeMap<String, Tensor>> {
+        self.parameters.all().into_iter().map(|(name, value)| Ok((name, value.copy()?))).collect()
     }
 }

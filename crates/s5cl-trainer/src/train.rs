@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 use s5cl_backbone::Normalization;
+use s5cl_kernels::gradient_norm;
 use tracing::info_span;
 
 use crate::method::StepLoss;
 use crate::{
     Batch, BatchSource, Checkpoints, Event, Method, Schedule, SourceError, StepRecord, TrainError,
-    TrainState, clip_by_norm,
+    TrainState, clip_scale,
 };
 
 /// How long and how a run trains.
@@ -79,7 +80,9 @@ pub fn train(
         listen(Event::Step(record)).map_err(told)?;
         let is_last = done == config.schedule.steps;
         if is_last || is_due(done, config.validate_every) {
-            info_span!("validate").in_scope(|| validate(done, &state.weights())).map_err(told)?;
+            let weights = state.weights();
+            let weights = weights.map_err(|source| TrainError::Compute { step, source })?;
+            info_span!("validate").in_scope(|| validate(done, &weights)).map_err(told)?;
         }
         if is_last || is_due(done, config.checkpoint_every) {
             let path = info_span!("checkpoint").in_scope(|| checkpoints.save(state))?;
@@ -112,10 +115,11 @@ fn take_step(
     let gradients =
         info_span!("backward").in_scope(|| loss.terms.total.backward()).map_err(failed)?;
     info_span!("update").in_scope(|| {
-        let mut gradients = state.optimizer.named_gradients(&gradients);
-        record.gradient_norm = clip_by_norm(&mut gradients, config.clip_norm).map_err(failed)?;
+        let gradients = state.optimizer.named_gradients(&gradients);
+        record.gradient_norm = gradient_norm(gradients.values()).map_err(failed)?;
         check_finite(&record)?;
-        state.optimizer.step(&gradients, record.learning_rate).map_err(failed)?;
+        let scale = clip_scale(record.gradient_norm, config.clip_norm);
+        state.optimizer.step(&gradients, record.learning_rate, scale).map_err(failed)?;
         let done = state.optimizer.steps();
         match &mut state.average {
             Some(average) => average.update(&state.parameters.all(), done).map_err(failed),

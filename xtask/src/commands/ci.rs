@@ -9,6 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
+use crate::commands::benchmark::kernels::guard;
 use crate::system::workspace_root;
 
 /// A library alone asks for fewer features of the shared dependencies than the whole workspace, so
@@ -38,6 +39,8 @@ enum Step {
     Consumer,
     /// Every library packs, and builds from its package
     Package,
+    /// The loss and the network are not slower than plain candle in the same run
+    Bench,
     /// All tests and examples, the tidy test among them
     Test,
 }
@@ -74,6 +77,7 @@ impl Step {
             Self::Train => train(),
             Self::Consumer => consumer(),
             Self::Package => package(),
+            Self::Bench => guard(),
             Self::Test => succeed(&mut cargo(["test", "--workspace"])),
         }
     }

@@ -1,13 +1,13 @@
 //! Batch normalization, fused with the residual sum and ReLU that follow it in a ResNet.
 
-mod cpu;
+pub(crate) mod passes;
 
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp3, Error, Layout, Result, Shape, Tensor, bail};
 
 use crate::values::{Values, operand};
-use cpu::Statistics;
+use passes::{Affine, Backward, Mask, Moments};
 
 /// What normalization by the batch's own statistics gives.
 #[derive(Clone, Debug)]
@@ -46,17 +46,16 @@ pub fn batch_norm_train(
     relu: bool,
     epsilon: f64,
 ) -> Result<BatchNormOutput> {
-    let statistics = Arc::new(OnceLock::new());
-    let mode = Mode::Batch { epsilon, statistics: statistics.clone() };
+    let moments = Arc::new(OnceLock::new());
+    let mode = Mode::Batch { epsilon, moments: moments.clone() };
     let parameters = Tensor::stack(&[weight, bias], 0)?;
     let normalized = normalize(maps, &parameters, residual, relu, mode)?;
-    let Some(Statistics { mean, variance, rows, .. }) = statistics.get() else {
+    let Some(moments) = moments.get() else {
         bail!("batch_norm: {:?} has no implementation here", maps.device())
     };
-    let unbiased = *rows as f64 / (rows.saturating_sub(1)).max(1) as f64;
     let device = maps.device();
-    let mean: Vec<f32> = mean.iter().map(|&m| m as f32).collect();
-    let variance: Vec<f32> = variance.iter().map(|&v| (v * unbiased) as f32).collect();
+    let mean: Vec<f32> = moments.mean.iter().map(|&m| m as f32).collect();
+    let variance: Vec<f32> = moments.unbiased_variance().map(|v| v as f32).collect();
     Ok(BatchNormOutput {
         maps: normalized,
         mean: Tensor::new(mean, device)?,
@@ -123,7 +122,7 @@ enum Mode {
     /// Mean 0 and deviation 1: the parameters hold the whole affine map.
     Fixed,
     /// The statistics of the batch, kept by the forward pass for the backward pass.
-    Batch { epsilon: f64, statistics: Arc<OnceLock<Statistics>> },
+    Batch { epsilon: f64, moments: Arc<OnceLock<Moments>> },
 }
 
 impl Normalize {
@@ -133,6 +132,13 @@ impl Normalize {
             bail!("batch_norm: maps {maps:?} do not fit weight and bias {parameters:?}")
         }
         Ok(channels)
+    }
+
+    fn epsilon(&self) -> f64 {
+        match self.mode {
+            Mode::Fixed => 0.0,
+            Mode::Batch { epsilon, .. } => epsilon,
+        }
     }
 }
 
@@ -154,15 +160,14 @@ impl CustomOp3 for Normalize {
         let maps = operand(maps, maps_layout, self.name())?;
         let parameters = operand(parameters, parameters_layout, self.name())?;
         let residual = operand(residual, residual_layout, self.name())?;
-        let fixed = Statistics::identity(channels);
-        let statistics = match &self.mode {
+        let fixed = Moments::standard(channels);
+        let moments = match &self.mode {
             Mode::Fixed => &fixed,
-            Mode::Batch { epsilon, statistics } => {
-                statistics.get_or_init(|| Statistics::of(maps, channels, *epsilon))
-            }
+            Mode::Batch { moments, .. } => moments.get_or_init(|| Moments::of(maps, channels)),
         };
-        let residual = self.has_residual.then_some(residual);
-        let out = cpu::forward(maps, parameters, residual, statistics, self.relu);
+        let affine = affine(parameters, moments, self.epsilon());
+        let mut out = vec![0.0; maps.len()];
+        affine.apply(maps, self.has_residual.then_some(residual), self.relu, &mut out);
         Ok((CpuStorage::F32(out), maps_layout.shape().clone()))
     }
 
@@ -175,31 +180,50 @@ impl CustomOp3 for Normalize {
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let channels = self.channels(maps.shape(), parameters.shape())?;
-        let gradient = gradient.contiguous()?;
-        let fixed = Statistics::identity(channels);
-        let statistics = match &self.mode {
+        let fixed = Moments::standard(channels);
+        let moments = match &self.mode {
             Mode::Fixed => &fixed,
-            Mode::Batch { statistics, .. } => {
+            Mode::Batch { moments, .. } => {
                 let missing = || Error::Msg("batch_norm: backward before forward".into());
-                statistics.get().ok_or_else(missing)?
+                moments.get().ok_or_else(missing)?
             }
         };
+        let (values, weights) = (Values::of(maps)?, Values::of(parameters)?);
         let result = Values::of(result)?;
-        let gradients = cpu::backward(
-            &Values::of(maps)?,
-            &Values::of(parameters)?,
-            self.relu.then_some(&*result),
-            &Values::of(&gradient)?,
-            statistics,
-        );
-        let device = maps.device();
-        let for_maps = Tensor::from_vec(gradients.maps, maps.shape(), device)?;
-        let for_parameters = Tensor::from_vec(gradients.parameters, parameters.shape(), device)?;
-        let for_residual = match (self.has_residual, gradients.residual) {
-            (false, _) => None,
-            (true, Some(masked)) => Some(Tensor::from_vec(masked, residual.shape(), device)?),
-            (true, None) => Some(gradient.clone()),
+        let affine = affine(&weights, moments, self.epsilon());
+        let backward = Backward {
+            maps: &values,
+            weight: &weights[..channels],
+            moments,
+            epsilon: self.epsilon(),
+            is_from_batch: matches!(self.mode, Mode::Batch { .. }),
+            mask: match (self.relu, self.has_residual) {
+                (false, _) => Mask::Open,
+                (true, false) => Mask::Affine(&affine),
+                (true, true) => Mask::Result(&result),
+            },
         };
+        let mut gradient = gradient.flatten_all()?.to_vec1::<f32>()?;
+        let sums = backward.parameters(&mut gradient);
+        let device = maps.device();
+        let (for_maps, for_residual) = if self.has_residual {
+            let mut for_maps = vec![0.0; gradient.len()];
+            backward.maps(&sums, &mut gradient, Some(&mut for_maps));
+            (for_maps, Some(Tensor::from_vec(gradient, residual.shape(), device)?))
+        } else {
+            backward.maps(&sums, &mut gradient, None);
+            (gradient, None)
+        };
+        let for_maps = Tensor::from_vec(for_maps, maps.shape(), device)?;
+        let for_parameters: Vec<f32> =
+            sums.weight.iter().chain(&sums.bias).map(|&sum| sum as f32).collect();
+        let for_parameters = Tensor::from_vec(for_parameters, parameters.shape(), device)?;
         Ok((Some(for_maps), Some(for_parameters), for_residual))
     }
+}
+
+/// `parameters` are weight and bias, one after the other.
+fn affine(parameters: &[f32], moments: &Moments, epsilon: f64) -> Affine {
+    let (weight, bias) = parameters.split_at(moments.mean.len());
+    Affine::new(weight, bias, &moments.mean, &moments.variance, epsilon)
 }

@@ -1,12 +1,19 @@
 //! Two-dimensional convolution with all three passes.
 
-mod cpu;
+pub(crate) mod direct;
+pub(crate) mod geometry;
+pub(crate) mod weight_gradient;
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+#[cfg(test)]
+mod tests;
 
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+
+use crate::product::Finish;
 use crate::values::{Values, operand};
-use crate::window::Window;
-use cpu::Geometry;
+use crate::winograd::{self, Winograd};
+use direct::Direct;
+use geometry::Geometry;
 
 /// How the kernel moves over the map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,18 +22,32 @@ pub struct Conv2dConfig {
     pub stride: usize,
     /// Pixels of zeros around the map.
     pub padding: usize,
+    /// Pixels from one tap of the kernel to the next; at least 1.
+    pub dilation: usize,
+    /// Parts that input and output channels are cut into, each convolved by itself; divides both.
+    pub groups: usize,
+}
+
+impl Conv2dConfig {
+    /// Stride 1, and the padding that keeps the map's size for an odd `kernel`.
+    #[must_use]
+    pub fn same(kernel: usize) -> Self {
+        Self { stride: 1, padding: kernel / 2, dilation: 1, groups: 1 }
+    }
 }
 
 /// Convolves feature maps with a kernel (cross-correlation, no bias), as `torch.nn.Conv2d` does.
 ///
 /// ```text
-/// y[n, i, j, o] = sum_{u, v, c} x[n, i * stride + u - padding, j * stride + v - padding, c] * w[o, c, u, v]
+/// y[n, i, j, o] = sum_{u, v, c} x[n, i * stride + u * dilation - padding,
+///                                    j * stride + v * dilation - padding, c] * w[o, c, u, v]
 /// ```
 ///
 /// # Shapes
 ///
 /// - `maps`: f32 `[batch, height, width, in_channels]`
-/// - `weight`: f32 `[out_channels, in_channels, kernel_height, kernel_width]`, PyTorch's layout
+/// - `weight`: f32 `[out_channels, in_channels / groups, kernel_height, kernel_width]`, PyTorch's
+///   layout
 /// - result: f32 `[batch, out_height, out_width, out_channels]`
 ///
 /// The gradient for `maps` is not computed when nothing before them can use it, as for images.
@@ -44,22 +65,6 @@ struct Conv2d {
     needs_input_gradient: bool,
 }
 
-impl Conv2d {
-    fn geometry(&self, maps: &Shape, weight: &Shape) -> Result<Geometry> {
-        let (batch, height, width, in_channels) = maps.dims4()?;
-        let (out_channels, weight_channels, kernel_height, kernel_width) = weight.dims4()?;
-        if in_channels != weight_channels {
-            bail!(
-                "conv2d: maps {maps:?} have {in_channels} channels, weight {weight:?} expects {weight_channels}"
-            )
-        }
-        let Conv2dConfig { stride, padding } = self.config;
-        let kernel = (kernel_height, kernel_width);
-        let window = Window { height, width, kernel, stride, padding }.checked("conv2d")?;
-        Ok(Geometry { batch, in_channels, out_channels, window })
-    }
-}
-
 impl CustomOp2 for Conv2d {
     fn name(&self) -> &'static str {
         "conv2d"
@@ -72,12 +77,13 @@ impl CustomOp2 for Conv2d {
         weight: &CpuStorage,
         weight_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let geometry = self.geometry(maps_layout.shape(), weight_layout.shape())?;
+        let geometry = Geometry::new(maps_layout.dims(), weight_layout.dims(), self.config)?;
         let maps = operand(maps, maps_layout, self.name())?;
         let weight = operand(weight, weight_layout, self.name())?;
-        let out = cpu::forward(&geometry, maps, weight);
-        let Geometry { batch, out_channels, window, .. } = geometry;
-        let shape = (batch, window.out_height(), window.out_width(), out_channels);
+        let Geometry { batch, output, .. } = geometry;
+        let mut out = vec![0.0; batch * output.len()];
+        forward(&geometry, maps, weight, &mut out, Finish::OVERWRITE);
+        let shape = (batch, output.height, output.width, output.channels);
         Ok((CpuStorage::F32(out), shape.into()))
     }
 
@@ -88,16 +94,57 @@ impl CustomOp2 for Conv2d {
         _result: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let geometry = self.geometry(maps.shape(), weight.shape())?;
+        let geometry = Geometry::new(maps.dims(), weight.dims(), self.config)?;
         let gradient = gradient.contiguous()?;
         let gradient = Values::of(&gradient)?;
-        let weight_gradient = cpu::weight_gradient(&geometry, &Values::of(maps)?, &gradient);
-        let weight_gradient = Tensor::from_vec(weight_gradient, weight.shape(), weight.device())?;
+        let for_weight = weight_gradient(&geometry, &Values::of(maps)?, &gradient);
+        let for_weight = Tensor::from_vec(for_weight, weight.shape(), weight.device())?;
         if !self.needs_input_gradient {
-            return Ok((None, Some(weight_gradient)));
+            return Ok((None, Some(for_weight)));
         }
-        let maps_gradient = cpu::input_gradient(&geometry, &Values::of(weight)?, &gradient);
-        let maps_gradient = Tensor::from_vec(maps_gradient, maps.shape(), maps.device())?;
-        Ok((Some(maps_gradient), Some(weight_gradient)))
+        let mut for_maps = vec![0.0; maps.elem_count()];
+        let weight = Values::of(weight)?;
+        input_gradient(&geometry, &weight, &gradient, &mut for_maps, Finish::OVERWRITE);
+        let for_maps = Tensor::from_vec(for_maps, maps.shape(), maps.device())?;
+        Ok((Some(for_maps), Some(for_weight)))
+    }
+}
+
+/// The output's maps, by the algorithm that suits the shapes.
+pub(crate) fn forward(
+    geometry: &Geometry,
+    maps: &[f32],
+    weight: &[f32],
+    out: &mut [f32],
+    finish: Finish<'_>,
+) {
+    if winograd::pays(geometry) {
+        Winograd::forward(geometry, weight).run(maps, out, finish);
+    } else {
+        Direct::forward(geometry, weight).run(maps, out, finish);
+    }
+}
+
+/// The gradient of the input's maps.
+pub(crate) fn input_gradient(
+    geometry: &Geometry,
+    weight: &[f32],
+    gradient: &[f32],
+    out: &mut [f32],
+    finish: Finish<'_>,
+) {
+    if winograd::pays(geometry) {
+        Winograd::input_gradient(geometry, weight).run(gradient, out, finish);
+    } else {
+        Direct::input_gradient(geometry, weight).run(gradient, out, finish);
+    }
+}
+
+/// The gradient of the weight, in its own layout.
+pub(crate) fn weight_gradient(geometry: &Geometry, maps: &[f32], gradient: &[f32]) -> Vec<f32> {
+    if winograd::pays(geometry) {
+        winograd::weight_gradient(geometry, maps, gradient)
+    } else {
+        weight_gradient::weight_gradient(geometry, maps, gradient)
     }
 }

@@ -1,5 +1,6 @@
 //! `benchmark`: claims as commands, one file a suite.
 
+pub(crate) mod kernels;
 mod label_efficiency;
 mod summary;
 
@@ -16,6 +17,8 @@ pub(crate) struct Args {
 enum Suite {
     /// Methods by number of labels and seeds: how far do few labels go
     LabelEfficiency(label_efficiency::LabelEfficiency),
+    /// Losses, networks and operations beside PyTorch's and plain candle's: time and memory
+    Kernels(kernels::Kernels),
 }
 
 impl Args {
@@ -23,6 +26,7 @@ impl Args {
     pub(crate) fn run(self) -> Result<()> {
         match self.suite {
             Suite::LabelEfficiency(suite) => suite.run(),
+            Suite::Kernels(suite) => suite.run(),
         }
     }
 }

@@ -1,0 +1,202 @@
+//! The three passes against the definition in f64, with each algorithm and instruction set.
+
+use super::Conv2dConfig;
+use super::direct::Direct;
+use super::geometry::Geometry;
+use super::weight_gradient::weight_gradient;
+use crate::batch_norm::passes::Affine;
+use crate::product::{Finish, Start};
+use crate::simd::with_each_instruction_set;
+use crate::winograd::{self, Winograd};
+
+/// Sums of a few thousand f32 products, against the largest value.
+const DIRECT: f64 = 2e-6;
+/// Winograd's transforms subtract values of the same size.
+const WINOGRAD: f64 = 4e-6;
+
+/// Values in [-1, 1) that look random.
+fn values(len: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    std::iter::repeat_with(next).take(len).collect()
+}
+
+struct Case {
+    geometry: Geometry,
+    maps: Vec<f32>,
+    weight: Vec<f32>,
+    gradient: Vec<f32>,
+}
+
+/// Output, gradient of the maps, gradient of the weight, in f64.
+struct Reference {
+    output: Vec<f64>,
+    for_maps: Vec<f64>,
+    for_weight: Vec<f64>,
+}
+
+impl Case {
+    fn new(maps: [usize; 4], weight: [usize; 4], config: Conv2dConfig) -> Self {
+        let geometry = Geometry::new(&maps, &weight, config).unwrap();
+        Self {
+            geometry,
+            maps: values(maps.iter().product(), 1),
+            weight: values(weight.iter().product(), 2),
+            gradient: values(geometry.batch * geometry.output.len(), 3),
+        }
+    }
+
+    fn reference(&self) -> Reference {
+        let Geometry { batch, input, output, kernel, config } = self.geometry;
+        let (inputs, outputs) = (self.geometry.group_inputs(), self.geometry.group_outputs());
+        let mut reference = Reference {
+            output: vec![0.0; self.gradient.len()],
+            for_maps: vec![0.0; self.maps.len()],
+            for_weight: vec![0.0; self.weight.len()],
+        };
+        let at = |o: usize, k: usize, len: usize| {
+            let at = o * config.stride + k * config.dilation;
+            at.checked_sub(config.padding).filter(|&at| at < len)
+        };
+        for pixel in 0..batch * output.pixels() {
+            let (image, pixel) = (pixel / output.pixels(), pixel % output.pixels());
+            for u in 0..kernel.0 {
+                for v in 0..kernel.1 {
+                    let y = at(pixel / output.width, u, input.height);
+                    let x = at(pixel % output.width, v, input.width);
+                    let (Some(y), Some(x)) = (y, x) else { continue };
+                    for o in 0..output.channels {
+                        for c in 0..inputs {
+                            let m = ((image * input.height + y) * input.width + x) * input.channels
+                                + o / outputs * inputs
+                                + c;
+                            let w = ((o * inputs + c) * kernel.0 + u) * kernel.1 + v;
+                            let g = (image * output.pixels() + pixel) * output.channels + o;
+                            let [map, weight, gradient] =
+                                [self.maps[m], self.weight[w], self.gradient[g]].map(f64::from);
+                            reference.output[g] += map * weight;
+                            reference.for_maps[m] += gradient * weight;
+                            reference.for_weight[w] += gradient * map;
+                        }
+                    }
+                }
+            }
+        }
+        reference
+    }
+
+    fn check_direct(&self, reference: &Reference) {
+        let what = format!("{:?}", self.geometry);
+        let mut out = vec![f32::NAN; self.gradient.len()];
+        Direct::forward(&self.geometry, &self.weight).run(&self.maps, &mut out, Finish::OVERWRITE);
+        assert_close(&what, &out, &reference.output, DIRECT);
+        let mut out = vec![f32::NAN; self.maps.len()];
+        let direct = Direct::input_gradient(&self.geometry, &self.weight);
+        direct.run(&self.gradient, &mut out, Finish::OVERWRITE);
+        assert_close(&what, &out, &reference.for_maps, DIRECT);
+        let out = weight_gradient(&self.geometry, &self.maps, &self.gradient);
+        assert_close(&what, &out, &reference.for_weight, DIRECT);
+    }
+
+    fn check_winograd(&self, reference: &Reference) {
+        let what = format!("{:?}", self.geometry);
+        let mut out = vec![f32::NAN; self.gradient.len()];
+        let forward = Winograd::forward(&self.geometry, &self.weight);
+        forward.run(&self.maps, &mut out, Finish::OVERWRITE);
+        assert_close(&what, &out, &reference.output, WINOGRAD);
+        let mut out = vec![f32::NAN; self.maps.len()];
+        let backward = Winograd::input_gradient(&self.geometry, &self.weight);
+        backward.run(&self.gradient, &mut out, Finish::OVERWRITE);
+        assert_close(&what, &out, &reference.for_maps, WINOGRAD);
+        let out = winograd::weight_gradient(&self.geometry, &self.maps, &self.gradient);
+        assert_close(&what, &out, &reference.for_weight, WINOGRAD);
+    }
+}
+
+/// Errors are measured against the largest value.
+fn assert_close(what: &str, values: &[f32], expected: &[f64], tolerance: f64) {
+    assert_eq!(values.len(), expected.len(), "{what}");
+    let largest = expected.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
+    let errors = values.iter().zip(expected).map(|(&value, &e)| (f64::from(value) - e).abs());
+    let error = errors.fold(0.0, |worst, e| if e.is_nan() { e } else { e.max(worst) });
+    assert!(error <= tolerance * largest, "{what}: error {error:e}, largest {largest}");
+}
+
+#[test]
+fn direct_is_the_definition_for_any_configuration() {
+    let config =
+        |stride, padding, dilation, groups| Conv2dConfig { stride, padding, dilation, groups };
+    let cases = [
+        ([2, 7, 5, 3], [4, 3, 3, 3], config(1, 1, 1, 1)),
+        ([1, 1, 1, 1], [1, 1, 1, 1], config(1, 0, 1, 1)),
+        ([3, 1, 1, 5], [7, 5, 3, 3], config(1, 1, 1, 1)),
+        ([9, 2, 2, 6], [33, 6, 3, 3], config(1, 1, 1, 1)),
+        ([2, 13, 11, 3], [20, 3, 7, 7], config(2, 3, 1, 1)),
+        ([2, 8, 9, 16], [70, 16, 1, 1], config(2, 0, 1, 1)),
+        ([1, 12, 6, 4], [6, 2, 3, 2], config(1, 2, 2, 2)),
+        ([2, 9, 14, 6], [6, 1, 3, 3], config(2, 1, 1, 6)),
+        ([2, 6, 17, 8], [129, 8, 2, 5], config(3, 4, 1, 1)),
+        ([1, 3, 3, 2], [3, 2, 1, 1], config(1, 2, 1, 1)),
+        ([1, 40, 30, 5], [65, 5, 3, 3], config(1, 1, 3, 1)),
+    ];
+    for (maps, weight, config) in cases {
+        let case = Case::new(maps, weight, config);
+        let reference = case.reference();
+        with_each_instruction_set(|| case.check_direct(&reference));
+    }
+}
+
+#[test]
+fn winograd_is_the_definition() {
+    let config = |padding| Conv2dConfig { padding, ..Conv2dConfig::same(3) };
+    let cases = [
+        ([1, 4, 4, 16], [16, 16, 3, 3], config(1)),
+        ([2, 7, 7, 32], [48, 32, 3, 3], config(1)),
+        ([1, 9, 14, 64], [80, 64, 3, 3], config(1)),
+        ([3, 1, 3, 16], [64, 16, 3, 3], config(1)),
+        ([2, 6, 11, 16], [16, 16, 3, 3], config(0)),
+        ([2, 5, 8, 16], [32, 16, 3, 3], config(2)),
+        ([2, 57, 31, 16], [16, 16, 3, 3], config(1)),
+    ];
+    for (maps, weight, config) in cases {
+        let case = Case::new(maps, weight, config);
+        let reference = case.reference();
+        with_each_instruction_set(|| case.check_winograd(&reference));
+    }
+}
+
+#[test]
+fn winograd_error_stays_close_to_directs() {
+    let case = Case::new([1, 12, 12, 256], [32, 256, 3, 3], Conv2dConfig::same(3));
+    let reference = case.reference();
+    case.check_direct(&reference);
+    case.check_winograd(&reference);
+}
+
+#[test]
+fn finish_scales_adds_and_clips() {
+    let case = Case::new([2, 6, 9, 16], [32, 16, 3, 3], Conv2dConfig::same(3));
+    let start = values(case.gradient.len(), 5);
+    let affine = Affine { scale: values(32, 6), shift: values(32, 7) };
+    let mut expected = case.reference().output;
+    for (i, value) in expected.iter_mut().enumerate() {
+        let [scale, shift, start] =
+            [affine.scale[i % 32], affine.shift[i % 32], start[i]].map(f64::from);
+        *value = (*value * scale + shift + start).max(0.0);
+    }
+    let others = [Start::Other(&start), Start::Output];
+    for start_from in others {
+        let finish = Finish { start: start_from, affine: Some(&affine), relu: true };
+        let mut out = start.clone();
+        Direct::forward(&case.geometry, &case.weight).run(&case.maps, &mut out, finish);
+        assert_close("direct", &out, &expected, DIRECT);
+        let mut out = start.clone();
+        Winograd::forward(&case.geometry, &case.weight).run(&case.maps, &mut out, finish);
+        assert_close("winograd", &out, &expected, WINOGRAD);
+    }
+}

@@ -1,0 +1,198 @@
+//! How a network takes part in candle's graph.
+//!
+//! An operation of candle has at most three operands, a network dozens of parameters. So the
+//! parameters are tied, two at a time, to a token, one value that is the network's second operand:
+//! on the way back, candle asks the network first, which computes all gradients, and then the
+//! ties, which hand them out.
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use candle_core::{
+    CpuStorage, CustomOp2, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, bail,
+};
+
+use super::Network;
+use super::backward::{Wanted, backward};
+use super::forward::{Tape, train};
+use super::plan::Plan;
+use crate::batch_norm::passes::Moments;
+use crate::values::{Values, operand};
+
+/// The gradients of the parameters, between the network and the ties.
+#[derive(Default)]
+pub(super) struct Shared {
+    gradients: Mutex<Vec<Option<Vec<f32>>>>,
+}
+
+impl Shared {
+    fn take(&self, index: usize, parameter: &Tensor) -> Result<Option<Tensor>> {
+        let Ok(mut gradients) = self.gradients.lock() else { bail!("network: a pass panicked") };
+        let gradient = gradients.get_mut(index).and_then(Option::take);
+        let tensor = |values| Tensor::from_vec(values, parameter.shape(), parameter.device());
+        gradient.map(tensor).transpose()
+    }
+}
+
+/// A token that all parameters are tied to.
+pub(super) fn attached(parameters: &[Tensor], shared: &Arc<Shared>) -> Result<Tensor> {
+    let mut token = Tensor::zeros(1, DType::F32, &Device::Cpu)?;
+    for (pair, parameters) in parameters.chunks(2).enumerate() {
+        let tie = Tie { first: 2 * pair, shared: shared.clone() };
+        token = match parameters {
+            [first, second] => token.apply_op3(first, second, tie)?,
+            [single] => token.apply_op2(single, tie)?,
+            _ => token,
+        };
+    }
+    Ok(token)
+}
+
+/// Ties one or two parameters to the token.
+struct Tie {
+    first: usize,
+    shared: Arc<Shared>,
+}
+
+impl CustomOp2 for Tie {
+    fn name(&self) -> &'static str {
+        "network_parameter"
+    }
+
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(vec![0.0]), 1.into()))
+    }
+
+    fn bwd(
+        &self,
+        _token: &Tensor,
+        parameter: &Tensor,
+        _result: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok((Some(gradient.clone()), self.shared.take(self.first, parameter)?))
+    }
+}
+
+impl CustomOp3 for Tie {
+    fn name(&self) -> &'static str {
+        "network_parameters"
+    }
+
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(vec![0.0]), 1.into()))
+    }
+
+    fn bwd(
+        &self,
+        _token: &Tensor,
+        first: &Tensor,
+        second: &Tensor,
+        _result: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let of_first = self.shared.take(self.first, first)?;
+        let of_second = self.shared.take(self.first + 1, second)?;
+        Ok((Some(gradient.clone()), of_first, of_second))
+    }
+}
+
+/// The network: images and the token in, the last layer's maps out.
+pub(super) struct Core {
+    pub(super) network: Network,
+    pub(super) needs_images: bool,
+    pub(super) parameters: Vec<Tensor>,
+    pub(super) shared: Arc<Shared>,
+    /// Of the batch, set by the forward pass.
+    pub(super) statistics: Arc<OnceLock<Vec<Moments>>>,
+    pub(super) tape: Mutex<Option<Tape>>,
+}
+
+impl Core {
+    fn wanted(&self) -> Wanted {
+        let parameters = self.parameters.iter().map(Tensor::track_op).collect();
+        Wanted { images: self.needs_images, parameters }
+    }
+
+    fn values(&self) -> Result<Vec<Values<'_>>> {
+        self.parameters.iter().map(Values::of).collect()
+    }
+}
+
+impl CustomOp2 for Core {
+    fn name(&self) -> &'static str {
+        "network"
+    }
+
+    fn cpu_fwd(
+        &self,
+        images: &CpuStorage,
+        images_layout: &Layout,
+        _token: &CpuStorage,
+        _token_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let parameters: Vec<&Tensor> = self.parameters.iter().collect();
+        let plan = Plan::new(&self.network.layers, images_layout.dims(), &parameters)?;
+        let shape = Shape::from(plan.result());
+        let images = operand(images, images_layout, "network")?;
+        let Ok(mut buffers) = self.network.buffers.lock() else {
+            bail!("network: a pass panicked")
+        };
+        buffers.prepare([images_layout.dims(), &[0]].concat());
+        let mut tape = train(plan, images, &self.values()?, &mut buffers)?;
+        let _ = self.statistics.set(tape.moments.clone());
+        // The last layer's values are the result; nothing reads them on the way back but a mask.
+        let result = match tape.values.last() {
+            Some(values) if tape.values.len() > 1 => values.clone(),
+            _ => images.to_vec(),
+        };
+        let wanted = self.wanted();
+        if wanted.images || wanted.parameters.contains(&true) {
+            let Ok(mut kept) = self.tape.lock() else { bail!("network: a pass panicked") };
+            *kept = Some(tape);
+        } else {
+            tape.values.drain(..).for_each(|values| buffers.give(values));
+        }
+        Ok((CpuStorage::F32(result), shape))
+    }
+
+    fn bwd(
+        &self,
+        images: &Tensor,
+        token: &Tensor,
+        _result: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let tape = self.tape.lock().ok().and_then(|mut tape| tape.take());
+        let Some(tape) = tape else {
+            bail!("network: the backward pass has used up the values of its forward pass")
+        };
+        let gradient = gradient.contiguous()?;
+        let (pixels, gradient) = (Values::of(images)?, Values::of(&gradient)?);
+        let Ok(mut buffers) = self.network.buffers.lock() else {
+            bail!("network: a pass panicked")
+        };
+        let (values, wanted) = (self.values()?, self.wanted());
+        let of = backward(tape, &pixels, &values, &gradient, &wanted, &mut buffers)?;
+        let Ok(mut shared) = self.shared.gradients.lock() else {
+            bail!("network: a pass panicked")
+        };
+        *shared = of.parameters;
+        let of_images = of.images.map(|v| Tensor::from_vec(v, images.shape(), images.device()));
+        let of_token = Tensor::zeros_like(token)?;
+        Ok((of_images.transpose()?, Some(of_token)))
+    }
+}

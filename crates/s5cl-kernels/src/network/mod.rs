@@ -1,0 +1,224 @@
+//! A whole feed-forward network of convolutions as one differentiable operation.
+//!
+//! What candle's graph would hold between the layers never becomes a tensor here: gradients are
+//! written and added where they are needed, a ReLU is a mask, a residual sum is the start of the
+//! next sum, and memory goes from layer to layer and from step to step. Parameters are ordinary
+//! tensors, and their gradients are in candle's store as always.
+
+mod backward;
+mod buffers;
+mod forward;
+mod graph;
+mod plan;
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use candle_core::{Result, Tensor, bail};
+
+use crate::Conv2dConfig;
+use buffers::Buffers;
+use graph::{Core, Shared};
+use plan::Layer;
+
+/// Maps inside of a network: the images, or what a layer gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Maps(usize);
+
+/// A feed-forward network of convolutions, batch normalizations and pooling layers.
+///
+/// Layers are added in order, each with the [`Maps`] that it reads; the last one's maps are the
+/// result. A layer's parameters are given to each pass, in the order in which the layers were
+/// added: a convolution has one, its weight `[out_channels, in_channels / groups, kernel_height,
+/// kernel_width]`; a batch normalization has two, weight and bias, `[channels]`.
+///
+/// The memory of a pass is kept for the next one over images of the same shape.
+///
+/// # Example
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor, Var};
+/// use s5cl_kernels::{Conv2dConfig, Network};
+///
+/// # fn main() -> candle_core::Result<()> {
+/// let mut network = Network::new();
+/// let maps = network.conv2d(network.images(), Conv2dConfig::same(3));
+/// let maps = network.batch_norm(maps, None, true, 1e-5);
+/// network.global_average_pool(maps);
+///
+/// let (f32, cpu) = (DType::F32, Device::Cpu);
+/// let weight = Var::ones((8, 3, 3, 3), f32, &cpu)?;
+/// let (scale, shift) = (Var::ones(8, f32, &cpu)?, Var::zeros(8, f32, &cpu)?);
+/// let images = Tensor::ones((2, 16, 16, 3), f32, &cpu)?;
+/// let output = network.train(&images, &[&weight, &scale, &shift])?;
+/// assert_eq!(output.maps.dims(), [2, 8]);
+/// let gradients = output.maps.sum_all()?.backward()?;
+/// assert!(gradients.get(&weight).is_some());
+///
+/// let statistics = &output.statistics[0];
+/// let known = [(&statistics.mean, &statistics.variance)];
+/// let maps = network.evaluate(&images, &[&weight, &scale, &shift], &known)?;
+/// assert_eq!(maps.dims(), [2, 8]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Network {
+    layers: Vec<Layer>,
+    n_parameters: usize,
+    n_statistics: usize,
+    buffers: Arc<Mutex<Buffers>>,
+}
+
+/// What [`Network::train`] gives.
+#[derive(Clone, Debug)]
+pub struct NetworkOutput {
+    /// The last layer's maps: f32 `[batch, height, width, channels]`, or `[batch, channels]`
+    /// behind a global average pool.
+    pub maps: Tensor,
+    /// Those of the batch, for each batch normalization in order.
+    pub statistics: Vec<BatchStatistics>,
+}
+
+/// Statistics of one batch normalization over a batch.
+#[derive(Clone, Debug)]
+pub struct BatchStatistics {
+    /// Mean of each channel, f32 `[channels]`, without gradient.
+    pub mean: Tensor,
+    /// Unbiased variance of each channel, as PyTorch's running statistics use it, f32
+    /// `[channels]`, without gradient; the biased one if a channel has a single value.
+    pub variance: Tensor,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Network {
+    /// Only the images.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            layers: vec![Layer::Images],
+            n_parameters: 0,
+            n_statistics: 0,
+            buffers: Arc::default(),
+        }
+    }
+
+    /// What the network is given: f32 `[batch, height, width, channels]`.
+    #[must_use]
+    pub fn images(&self) -> Maps {
+        Maps(0)
+    }
+
+    /// Adds [`crate::conv2d`]; its parameter is the weight.
+    pub fn conv2d(&mut self, input: Maps, config: Conv2dConfig) -> Maps {
+        let weight = self.n_parameters;
+        self.n_parameters += 1;
+        self.add(Layer::Conv2d { input: input.0, config, weight })
+    }
+
+    /// Adds [`crate::batch_norm_train`], with the sum of another layer's maps and a ReLU behind it
+    /// where asked for; its parameters are weight and bias.
+    pub fn batch_norm(
+        &mut self,
+        input: Maps,
+        residual: Option<Maps>,
+        relu: bool,
+        epsilon: f64,
+    ) -> Maps {
+        let (weight, statistics) = (self.n_parameters, self.n_statistics);
+        self.n_parameters += 2;
+        self.n_statistics += 1;
+        let residual = residual.map(|maps| maps.0);
+        self.add(Layer::BatchNorm { input: input.0, residual, relu, epsilon, weight, statistics })
+    }
+
+    /// Adds [`crate::max_pool2d`].
+    pub fn max_pool2d(
+        &mut self,
+        input: Maps,
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+    ) -> Maps {
+        self.add(Layer::MaxPool2d { input: input.0, kernel, stride, padding })
+    }
+
+    /// Adds [`crate::global_average_pool`].
+    pub fn global_average_pool(&mut self, input: Maps) -> Maps {
+        self.add(Layer::GlobalAveragePool { input: input.0 })
+    }
+
+    fn add(&mut self, layer: Layer) -> Maps {
+        self.layers.push(layer);
+        Maps(self.layers.len() - 1)
+    }
+
+    /// A pass that learns: batch normalization by the batch's own statistics, and gradients for
+    /// every parameter, and for the images where something before them can use it.
+    ///
+    /// The backward pass uses up the values between the layers, so it can be run once.
+    ///
+    /// # Errors
+    ///
+    /// If the number of parameters or a shape does not fit, or a tensor is not f32 on the CPU.
+    pub fn train(&self, images: &Tensor, parameters: &[&Tensor]) -> Result<NetworkOutput> {
+        self.check_counts(parameters.len(), self.n_statistics)?;
+        let parameters: Result<Vec<Tensor>> = parameters.iter().map(|p| p.contiguous()).collect();
+        let parameters = parameters?;
+        let shared = Arc::new(Shared::default());
+        let token = graph::attached(&parameters, &shared)?;
+        let statistics = Arc::new(OnceLock::new());
+        let core = Core {
+            network: self.clone(),
+            needs_images: images.track_op(),
+            parameters,
+            shared,
+            statistics: statistics.clone(),
+            tape: Mutex::default(),
+        };
+        let maps = images.contiguous()?.apply_op2(&token, core)?;
+        let Some(moments) = statistics.get() else {
+            bail!("network: {:?} has no implementation here", images.device())
+        };
+        let device = images.device();
+        let statistics = moments.iter().map(|moments| {
+            let mean: Vec<f32> = moments.mean.iter().map(|&m| m as f32).collect();
+            let variance: Vec<f32> = moments.unbiased_variance().map(|v| v as f32).collect();
+            let (mean, variance) = (Tensor::new(mean, device)?, Tensor::new(variance, device)?);
+            Ok(BatchStatistics { mean, variance })
+        });
+        Ok(NetworkOutput { maps, statistics: statistics.collect::<Result<_>>()? })
+    }
+
+    /// A pass that only computes, with known statistics, mean and variance of each batch
+    /// normalization in order; the result is detached.
+    ///
+    /// # Errors
+    ///
+    /// If the number of parameters or statistics or a shape does not fit, or a tensor is not f32
+    /// on the CPU.
+    pub fn evaluate(
+        &self,
+        images: &Tensor,
+        parameters: &[&Tensor],
+        statistics: &[(&Tensor, &Tensor)],
+    ) -> Result<Tensor> {
+        self.check_counts(parameters.len(), statistics.len())?;
+        forward::evaluate(self, images, parameters, statistics)
+    }
+
+    fn check_counts(&self, n_parameters: usize, n_statistics: usize) -> Result<()> {
+        if n_parameters != self.n_parameters || n_statistics != self.n_statistics {
+            bail!(
+                "network: expected {} parameters and {} statistics, got {n_parameters} and {n_statistics}",
+                self.n_parameters,
+                self.n_statistics
+            )
+        }
+        Ok(())
+    }
+}

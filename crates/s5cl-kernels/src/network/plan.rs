@@ -1,0 +1,149 @@
+//! The layers of a network, and their shapes for given images and parameters.
+
+use candle_core::{Result, Tensor, bail};
+
+use crate::Conv2dConfig;
+use crate::conv2d::geometry::{Geometry, Map};
+use crate::window::Window;
+
+/// A layer and the index of the layers that it reads; the indices of its parameters and
+/// statistics are among all of the network's.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Layer {
+    Images,
+    Conv2d {
+        input: usize,
+        config: Conv2dConfig,
+        weight: usize,
+    },
+    /// The bias follows the weight.
+    BatchNorm {
+        input: usize,
+        residual: Option<usize>,
+        relu: bool,
+        epsilon: f64,
+        weight: usize,
+        statistics: usize,
+    },
+    MaxPool2d {
+        input: usize,
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+    },
+    GlobalAveragePool {
+        input: usize,
+    },
+}
+
+impl Layer {
+    /// The layers that this one reads.
+    pub(super) fn inputs(&self) -> impl Iterator<Item = usize> {
+        let inputs = match *self {
+            Self::Images => [None, None],
+            Self::BatchNorm { input, residual, .. } => [Some(input), residual],
+            Self::Conv2d { input, .. }
+            | Self::MaxPool2d { input, .. }
+            | Self::GlobalAveragePool { input } => [Some(input), None],
+        };
+        inputs.into_iter().flatten()
+    }
+}
+
+/// The shapes of one pass.
+pub(super) struct Plan {
+    pub(super) batch: usize,
+    /// What each layer gives for one image.
+    pub(super) maps: Vec<Map>,
+    pub(super) layers: Vec<Layer>,
+    geometries: Vec<Option<Geometry>>,
+    windows: Vec<Option<Window>>,
+}
+
+impl Plan {
+    pub(super) fn new(layers: &[Layer], images: &[usize], parameters: &[&Tensor]) -> Result<Self> {
+        let &[batch, height, width, channels] = images else {
+            bail!("network: expected images [batch, height, width, channels], got {images:?}")
+        };
+        if images.contains(&0) {
+            bail!("network: images {images:?} are empty")
+        }
+        let mut plan = Self {
+            batch,
+            maps: Vec::with_capacity(layers.len()),
+            layers: layers.to_vec(),
+            geometries: vec![None; layers.len()],
+            windows: vec![None; layers.len()],
+        };
+        for (index, layer) in layers.iter().enumerate() {
+            let map = match *layer {
+                Layer::Images => Map { height, width, channels },
+                Layer::Conv2d { input, config, weight } => {
+                    let Map { height, width, channels } = plan.maps[input];
+                    let maps = [batch, height, width, channels];
+                    let geometry = Geometry::new(&maps, parameters[weight].dims(), config)?;
+                    plan.geometries[index] = Some(geometry);
+                    geometry.output
+                }
+                Layer::BatchNorm { input, residual, weight, .. } => {
+                    let map = plan.maps[input];
+                    for parameter in &parameters[weight..weight + 2] {
+                        if parameter.dims() != [map.channels] {
+                            bail!("network: batch_norm of {map:?} got {:?}", parameter.shape())
+                        }
+                    }
+                    if let Some(residual) = residual
+                        && plan.maps[residual] != map
+                    {
+                        bail!("network: residual {:?} beside {map:?}", plan.maps[residual])
+                    }
+                    map
+                }
+                Layer::MaxPool2d { input, kernel, stride, padding } => {
+                    let Map { height, width, channels } = plan.maps[input];
+                    let kernel = (kernel, kernel);
+                    let window = Window { height, width, kernel, stride, padding };
+                    let window = window.checked("network: max_pool2d")?;
+                    plan.windows[index] = Some(window);
+                    Map { height: window.out_height(), width: window.out_width(), channels }
+                }
+                Layer::GlobalAveragePool { input } => {
+                    Map { height: 1, width: 1, channels: plan.maps[input].channels }
+                }
+            };
+            plan.maps.push(map);
+        }
+        Ok(plan)
+    }
+
+    /// Values that a layer gives for the batch.
+    pub(super) fn len(&self, layer: usize) -> usize {
+        self.batch * self.maps[layer].len()
+    }
+
+    /// The shape of the result.
+    pub(super) fn result(&self) -> Vec<usize> {
+        let last = self.layers.len() - 1;
+        let Map { height, width, channels } = self.maps[last];
+        match self.layers[last] {
+            Layer::GlobalAveragePool { .. } => vec![self.batch, channels],
+            _ => vec![self.batch, height, width, channels],
+        }
+    }
+
+    /// Of a convolution.
+    pub(super) fn geometry(&self, layer: usize) -> Result<&Geometry> {
+        match &self.geometries[layer] {
+            Some(geometry) => Ok(geometry),
+            None => bail!("network: layer {layer} is no convolution"),
+        }
+    }
+
+    /// Of a max pool.
+    pub(super) fn window(&self, layer: usize) -> Result<&Window> {
+        match &self.windows[layer] {
+            Some(window) => Ok(window),
+            None => bail!("network: layer {layer} is no max pool"),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! `benchmark kernels`: losses, networks and operations beside those of others, in one run.
+
+mod rows;
+
+mod ours;
+mod plain;
+
+mod memory;
+mod peer;
+mod turns;
+
+mod outcome;
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use candle_core::utils::get_num_threads;
+
+use outcome::Measured;
+use peer::{Layout, Peer};
+use rows::{Row, rows, select};
+use turns::{Side, here, in_turns};
+
+use crate::system::load;
+
+/// Turns of the guard: few, so that it is over soon.
+const GUARD_TURNS: u32 = 5;
+/// The rows that may not be slower than plain candle.
+const GUARDED: [&str; 2] = ["supcon-1024", "resnet18-inference-28"];
+
+#[derive(clap::Args)]
+pub(crate) struct Kernels {
+    /// A Python with torch, torchvision and pytorch-metric-learning, to compare with; it takes its
+    /// turns with this program
+    #[arg(long, value_name = "PYTHON")]
+    vs_pytorch: Option<PathBuf>,
+    /// Only rows with one of these in their name
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Turns of each side; the median counts
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// Print one line of JSON instead of the table
+    #[arg(long)]
+    json: bool,
+    /// Print the peak of memory of this row in MiB and end; the program starts itself so
+    #[arg(long, value_name = "ROW", hide = true)]
+    memory_of: Option<String>,
+}
+
+impl Kernels {
+    /// Runs the suite.
+    pub(crate) fn run(self) -> Result<()> {
+        if let Some(name) = &self.memory_of {
+            let row = rows().into_iter().find(|row| row.name == *name);
+            return memory::print(row.with_context(|| format!("there is no row {name}"))?.work);
+        }
+        let selected = select(&self.only)?;
+        let load_before = load();
+        warn_if_busy(load_before, 0.0);
+        let peer = self.vs_pytorch.as_deref().map(Peer::start).transpose()?.map(RefCell::new);
+        let mut measured = Vec::new();
+        for row in selected {
+            let mut row = measure(row, peer.as_ref(), self.runs)?;
+            if row.row.work.has_memory() {
+                row.our_memory = memory::of_ours(&row.row)?;
+                if let Some(python) = &self.vs_pytorch {
+                    row.pytorch_memory = memory::of_peer(python, &row.row)?;
+                }
+            }
+            eprintln!("{}", row.line());
+            measured.push(row);
+        }
+        let load = [load_before, load()];
+        warn_if_busy(load[1], get_num_threads() as f64);
+        let versions = peer.map(|peer| peer.into_inner().versions.clone()).unwrap_or_default();
+        if self.json {
+            println!("{}", outcome::json(&measured, self.runs, load, versions));
+        } else {
+            println!("{}", outcome::table(&measured).text());
+        }
+        Ok(())
+    }
+}
+
+/// Fails if a fast path is slower than plain candle in the same run, and prints the ratios.
+pub(crate) fn guard() -> Result<()> {
+    let mut slower = Vec::new();
+    for row in rows().into_iter().filter(|row| GUARDED.contains(&row.name.as_str())) {
+        let measured = measure(row, None, GUARD_TURNS)?;
+        println!("{}", measured.line());
+        if !measured.ratio(measured.plain_candle).is_some_and(|ratio| ratio >= 1.0) {
+            slower.push(measured.row.name);
+        }
+    }
+    if !slower.is_empty() {
+        bail!("slower than plain candle: {}", slower.join(", "));
+    }
+    Ok(())
+}
+
+/// Whoever else computes slows one side more than the other; `expected` is what is ours.
+fn warn_if_busy(load: Option<f64>, expected: f64) {
+    if let Some(load) = load.filter(|&load| load > expected + 1.0) {
+        eprintln!("the machine is busy (load {load}): the ratios may be far off");
+    }
+}
+
+/// The times of one row, all sides in turns.
+fn measure(row: Row, peer: Option<&RefCell<Peer>>, turns: u32) -> Result<Measured> {
+    let mut sides: Vec<Side<'_>> = vec![here(ours::ours(row.work)?)];
+    let plain = plain::plain(row.work)?.map(here);
+    let has_plain = plain.is_some();
+    sides.extend(plain);
+    let layouts: &[Layout] = match peer {
+        None => &[],
+        Some(_) if row.work.has_layouts() => &[Layout::ChannelsLast, Layout::Default],
+        Some(_) => &[Layout::ChannelsLast],
+    };
+    if let Some(peer) = peer {
+        for &layout in layouts {
+            peer.borrow_mut().prepare(row.work, layout)?;
+            sides.push(Box::new(move |calls| peer.borrow_mut().run(layout, calls)));
+        }
+    }
+    let mut timings = in_turns(&mut sides, turns)?.into_iter();
+    drop(sides);
+    if let Some(peer) = peer {
+        peer.borrow_mut().forget()?;
+    }
+    let ours = timings.next().context("ours was not measured")?;
+    let plain_candle = if has_plain { timings.next() } else { None };
+    let (pytorch, pytorch_default_layout) = (timings.next(), timings.next());
+    Ok(Measured {
+        row,
+        ours,
+        pytorch,
+        pytorch_default_layout,
+        plain_candle,
+        our_memory: None,
+        pytorch_memory: None,
+    })
+}
