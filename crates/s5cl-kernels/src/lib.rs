@@ -12,7 +12,7 @@
 //!   entropy and its gradient; similarities between many rows, their softmax and its gradient; a
 //!   step of an optimizer.
 //!
-//! All `unsafe` code of the project lives in this crate, in the module `gemm`.
+//! All `unsafe` code of the project lives in this crate.
 //!
 //! ```
 //! use candle_core::{Device, Tensor, Var};
