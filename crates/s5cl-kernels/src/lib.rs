@@ -9,9 +9,10 @@
 //! - A result does not depend on the number of threads: work is cut by the shapes alone, and
 //!   partial sums are added in a fixed order.
 //! - What belongs together is one pass over memory: normalization, residual sum and ReLU; cross
-//!   entropy and its gradient; a step of an optimizer.
+//!   entropy and its gradient; similarities between many rows, their softmax and its gradient; a
+//!   step of an optimizer.
 //!
-//! All `unsafe` code of the project lives in this crate, in the module `gemm`.
+//! All `unsafe` code of the project lives in this crate.
 //!
 //! ```
 //! use candle_core::{Device, Tensor, Var};
