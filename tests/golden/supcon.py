@@ -146,6 +146,7 @@ def main():
         case("nt_xent_cold", draw(10, 6, 6), list(range(5)) * 2, 0.07),
         case("widest", draw(24, 8, 7), balanced, 0.2),
         case("long_embeddings", draw(8, 3, 8, scale=50.0), [0, 0, 1, 1, 1, 0, 2, 2], 0.07),
+        case("sharp", draw(14, 5, 10), [0, 1] * 5 + [2] * 4, 0.01),
         case("imbalanced", draw(15, 6, 9), [0] * 10 + [1, 1, 2, 2, 3], 0.7),
     ]
     triplets = [

@@ -9,10 +9,21 @@
 //! - A result does not depend on the number of threads: work is cut by the shapes alone, and
 //!   partial sums are added in a fixed order.
 //! - What belongs together is one pass over memory: normalization, residual sum and ReLU; cross
-//!   entropy and its gradient; a step of an optimizer.
+//!   entropy and its gradient; similarities between many rows, their softmax and its gradient; a
+//!   step of an optimizer.
 //!
-//! All `unsafe` code of the project lives in this crate, in the few modules that walk memory by
-//! pointer; each opens with an `expect(unsafe_code)` that says why.
+//! What there is:
+//!
+//! - [`Network`]: a whole network of convolutions as one operation, for training at speed.
+//! - [`conv2d`], [`batch_norm_train`], [`batch_norm_eval`], [`max_pool2d`],
+//!   [`global_average_pool`], [`linear`], [`cross_entropy`]: its parts, and what follows it, one
+//!   at a time.
+//! - [`sup_con`], [`nt_xent`], [`contrast`], [`cross_contrast`]: contrastive losses on any number
+//!   of rows in bounded memory. [`top_k`]: exact nearest neighbors.
+//! - [`adamax_step`], [`adamw_step`], [`sgd_step`], [`average_step`]: steps in place.
+//!
+//! Vector instructions are found at run time: AVX-512, AVX2 or NEON. All `unsafe` code of the
+//! project lives in this crate, in the modules that open with `#![expect(unsafe_code)]`.
 //!
 //! ```
 //! use candle_core::{Device, Tensor, Var};

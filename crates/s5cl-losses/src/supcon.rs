@@ -85,14 +85,71 @@ pub fn instance_labels(n_images: usize, device: &Device) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Result, Tensor};
+    use candle_core::{DType, Device, Result, Tensor};
 
     use super::{SupCon, instance_labels};
+    use crate::distance::{PairMasks, unit_rows};
     use crate::{Reduction, SupervisedLoss};
 
     const LOSS: SupCon = SupCon { temperature: 0.2, reduction: Reduction::MeanValid };
     /// f32 sums of a few dozen terms.
     const TOLERANCE: f32 = 1e-5;
+
+    /// The formula in plain operations of candle: what [`SupCon`] is, without what makes it fast.
+    fn plain(loss: SupCon, embeddings: &Tensor, labels: &Tensor) -> Result<Tensor> {
+        let masks = PairMasks::new(embeddings, labels)?;
+        let units = unit_rows(embeddings)?;
+        let logits = (units.matmul(&units.t()?)? / loss.temperature)?;
+        let identity = Tensor::eye(labels.dim(0)?, DType::F32, &Device::Cpu)?;
+        let others = (&logits + (identity * -1e9)?)?;
+        let largest = others.max_keepdim(1)?;
+        let sums = others.broadcast_sub(&largest)?.exp()?.sum(1)?;
+        let log_sums = (sums.log()? + largest.squeeze(1)?)?;
+        let counts = masks.positives.sum(1)?;
+        let positives = (logits * &masks.positives)?.sum(1)?;
+        let losses = (log_sums - (positives / counts.maximum(1.0)?)?)?;
+        let has_positive = counts.gt(0.0)?.to_dtype(DType::F32)?;
+        let mean = |counted: Tensor| counted.broadcast_div(&counted.sum_all()?.maximum(1.0)?);
+        let weights = match loss.reduction {
+            Reduction::MeanValid => mean(has_positive)?,
+            Reduction::PmlAvgNonZero => {
+                let above_zero = losses.gt(0.0)?.to_dtype(DType::F32)?;
+                mean((has_positive * above_zero)?)?.broadcast_mul(&masks.negatives.max_all()?)?
+            }
+            Reduction::SupContrastMeanAll { base_temperature } => {
+                (has_positive * (loss.temperature / base_temperature / labels.dim(0)? as f64))?
+            }
+        };
+        (losses * weights)?.sum_all()
+    }
+
+    #[test]
+    fn supcon_is_the_formula_in_plain_operations() -> Result<()> {
+        let values: Vec<f32> =
+            (0..45 * 6).map(|i| (i * 7919 % 1009) as f32 / 504.5 - 1.0).collect();
+        let embeddings = candle_core::Var::from_vec(values, (45, 6), &Device::Cpu)?;
+        let labels =
+            Tensor::new((0..45_u32).map(|i| i * i % 13).collect::<Vec<_>>(), &Device::Cpu)?;
+        for reduction in [
+            Reduction::MeanValid,
+            Reduction::PmlAvgNonZero,
+            Reduction::SupContrastMeanAll { base_temperature: 0.07 },
+        ] {
+            let loss = SupCon { reduction, ..LOSS };
+            let gradient = |value: &Tensor| -> Result<Vec<f32>> {
+                let gradients = value.backward()?;
+                gradients.get(&embeddings).expect("a gradient").flatten_all()?.to_vec1()
+            };
+            let found = loss.forward(&embeddings, &labels)?;
+            let expected = plain(loss, &embeddings, &labels)?;
+            let difference = found.to_scalar::<f32>()? - expected.to_scalar::<f32>()?;
+            assert!(difference.abs() < TOLERANCE, "{reduction:?}: {difference}");
+            for (found, expected) in gradient(&found)?.into_iter().zip(gradient(&expected)?) {
+                assert!((found - expected).abs() < TOLERANCE, "{reduction:?}: {found} {expected}");
+            }
+        }
+        Ok(())
+    }
 
     fn value(loss: SupCon, embeddings: &[[f32; 2]], labels: &[u32]) -> Result<f32> {
         let embeddings =

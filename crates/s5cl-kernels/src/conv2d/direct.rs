@@ -31,34 +31,38 @@ impl Direct {
     /// From the input's maps to the output's, with a weight in PyTorch's layout.
     pub(crate) fn forward(geometry: &Geometry, weight: &[f32]) -> Self {
         let (rows, cols) = geometry.axes();
-        let panels = (0..geometry.groups()).map(|group| pack_forward(geometry, group, weight));
-        let panels = panels.collect();
-        Self::new(geometry, geometry.input, geometry.output, rows, cols, panels)
+        let taps = geometry.met_taps();
+        let pack = |group| pack_forward(geometry, &taps, group, weight);
+        let panels = (0..geometry.groups()).map(pack).collect();
+        Self::new(geometry, &taps, (geometry.input, geometry.output), (rows, cols), panels)
     }
 
     /// From the output's gradient to the input's.
     pub(crate) fn input_gradient(geometry: &Geometry, weight: &[f32]) -> Self {
         let (rows, cols) = geometry.transposed_axes();
-        let panels = (0..geometry.groups()).map(|group| pack_backward(geometry, group, weight));
-        let panels = panels.collect();
-        Self::new(geometry, geometry.output, geometry.input, rows, cols, panels)
+        let taps = geometry.met_taps();
+        let pack = |group| pack_backward(geometry, &taps, group, weight);
+        let panels = (0..geometry.groups()).map(pack).collect();
+        Self::new(geometry, &taps, (geometry.output, geometry.input), (rows, cols), panels)
     }
 
+    /// `taps` are those that the panels hold.
     fn new(
         geometry: &Geometry,
-        source: Map,
-        target: Map,
-        rows: Axis,
-        cols: Axis,
+        taps: &[usize],
+        (source, target): (Map, Map),
+        (rows, cols): (Axis, Axis),
         panels: Vec<Panels>,
     ) -> Self {
+        let mut place = vec![0; geometry.taps()];
+        taps.iter().enumerate().for_each(|(index, &tap)| place[tap] = index);
         let depth = source.channels / geometry.groups();
         let segments = rows.patterns.iter().map(|row_taps| {
             let of_pattern = cols.patterns.iter().map(|col_taps| {
                 let mut segments: Vec<Segment> = Vec::new();
                 for row in row_taps {
                     for col in col_taps {
-                        let tap = row.kernel * geometry.kernel.1 + col.kernel;
+                        let tap = place[row.kernel * geometry.kernel.1 + col.kernel];
                         let lhs = (row.source * source.width + col.source) * source.channels;
                         push_or_extend(&mut segments, Segment { lhs, rhs: tap * depth, depth });
                     }
@@ -170,12 +174,12 @@ fn of_group<'a>(geometry: &Geometry, group: usize, weight: &'a [f32]) -> &'a [f3
     &weight[group * len..(group + 1) * len]
 }
 
-/// Rows by tap and input channel, columns by output channel.
-fn pack_forward(geometry: &Geometry, group: usize, weight: &[f32]) -> Panels {
-    let (taps, inputs, outputs) =
+/// Rows by met tap and input channel, columns by output channel.
+fn pack_forward(geometry: &Geometry, taps: &[usize], group: usize, weight: &[f32]) -> Panels {
+    let (n_taps, inputs, outputs) =
         (geometry.taps(), geometry.group_inputs(), geometry.group_outputs());
     let weight = of_group(geometry, group, weight);
-    let mut panels = Panels::new(simd::arch(), taps * inputs, outputs);
+    let mut panels = Panels::new(simd::arch(), taps.len() * inputs, outputs);
     let width = panels.width();
     let panels_mut: Vec<(usize, &mut [f32])> = panels.panels_mut().collect();
     panels_mut.into_par_iter().for_each(|(first, panel)| {
@@ -183,11 +187,11 @@ fn pack_forward(geometry: &Geometry, group: usize, weight: &[f32]) -> Panels {
         for block in (0..inputs).step_by(PACK_INPUTS) {
             let block = block..(block + PACK_INPUTS).min(inputs);
             for col in 0..n_cols {
-                let kernels = &weight[(first + col) * inputs * taps..][..inputs * taps];
+                let kernels = &weight[(first + col) * inputs * n_taps..][..inputs * n_taps];
                 for input in block.clone() {
-                    let kernel = &kernels[input * taps..(input + 1) * taps];
-                    for (tap, &value) in kernel.iter().enumerate() {
-                        panel[(tap * inputs + input) * width + col] = value;
+                    let kernel = &kernels[input * n_taps..(input + 1) * n_taps];
+                    for (place, &tap) in taps.iter().enumerate() {
+                        panel[(place * inputs + input) * width + col] = kernel[tap];
                     }
                 }
             }
@@ -196,21 +200,21 @@ fn pack_forward(geometry: &Geometry, group: usize, weight: &[f32]) -> Panels {
     panels
 }
 
-/// Rows by tap and output channel, columns by input channel.
-fn pack_backward(geometry: &Geometry, group: usize, weight: &[f32]) -> Panels {
-    let (taps, inputs, outputs) =
+/// Rows by met tap and output channel, columns by input channel.
+fn pack_backward(geometry: &Geometry, taps: &[usize], group: usize, weight: &[f32]) -> Panels {
+    let (n_taps, inputs, outputs) =
         (geometry.taps(), geometry.group_inputs(), geometry.group_outputs());
     let weight = of_group(geometry, group, weight);
-    let mut panels = Panels::new(simd::arch(), taps * outputs, inputs);
+    let mut panels = Panels::new(simd::arch(), taps.len() * outputs, inputs);
     let width = panels.width();
     let panels_mut: Vec<(usize, &mut [f32])> = panels.panels_mut().collect();
     panels_mut.into_par_iter().for_each(|(first, panel)| {
         let n_cols = width.min(inputs - first);
         for output in 0..outputs {
-            let kernels = &weight[(output * inputs + first) * taps..][..n_cols * taps];
-            for (col, kernel) in kernels.chunks_exact(taps).enumerate() {
-                for (tap, &value) in kernel.iter().enumerate() {
-                    panel[(tap * outputs + output) * width + col] = value;
+            let kernels = &weight[(output * inputs + first) * n_taps..][..n_cols * n_taps];
+            for (col, kernel) in kernels.chunks_exact(n_taps).enumerate() {
+                for (place, &tap) in taps.iter().enumerate() {
+                    panel[(place * outputs + output) * width + col] = kernel[tap];
                 }
             }
         }

@@ -107,7 +107,18 @@ impl Geometry {
         (axis(input.height, output.height, kernel.0), axis(input.width, output.width, kernel.1))
     }
 
-    /// The same from input to output coordinates: where the gradient of an input comes from.
+    /// The taps that meet the map at all, in order: on a map of one pixel, a 3x3 kernel has one.
+    pub(crate) fn met_taps(&self) -> Vec<usize> {
+        let (rows, cols) = self.axes();
+        let is_met = |axis: &Axis, kernel| {
+            axis.patterns.iter().flatten().any(|tap: &Tap| tap.kernel == kernel)
+        };
+        let width = self.kernel.1;
+        let is_met = |&tap: &usize| is_met(&rows, tap / width) && is_met(&cols, tap % width);
+        (0..self.taps()).filter(is_met).collect()
+    }
+
+    /// Down the map and across it, from input to output coordinates: where the gradient of an input comes from.
     pub(crate) fn transposed_axes(&self) -> (Axis, Axis) {
         let Self { input, output, kernel, config, .. } = self;
         let axis = |len, out_len, kernel| {
@@ -209,6 +220,17 @@ mod tests {
             assert_eq!(pairs(&forth), turned);
             assert!(!turned.is_empty());
         }
+    }
+
+    #[test]
+    fn taps_that_never_meet_the_map_are_left_out() {
+        let met = |height, width, config| {
+            Geometry::new(&[1, height, width, 1], &[1, 1, 3, 3], config).unwrap().met_taps()
+        };
+        assert_eq!(met(1, 1, SAME), [4]);
+        assert_eq!(met(1, 2, SAME), [3, 4, 5]);
+        assert_eq!(met(2, 2, Conv2dConfig { stride: 2, ..SAME }), [4, 5, 7, 8]);
+        assert_eq!(met(5, 5, SAME), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
     }
 
     #[test]

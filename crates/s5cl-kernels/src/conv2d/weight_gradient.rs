@@ -37,8 +37,9 @@ pub(crate) fn weight_gradient(geometry: &Geometry, maps: &[f32], gradient: &[f32
     assert_eq!(maps.len(), batch * input.len(), "values of the maps");
     assert_eq!(gradient.len(), batch * output.len(), "values of the gradient");
     let (inputs, outputs) = (geometry.group_inputs(), geometry.group_outputs());
-    // By group, tap, input, output; turned into the weight's layout at the end.
-    let mut sums = scratch::take(geometry.groups() * geometry.taps() * inputs * outputs);
+    let taps = geometry.met_taps();
+    // By group, met tap, input, output; turned into the weight's layout at the end.
+    let mut sums = scratch::take(geometry.groups() * taps.len() * inputs * outputs);
     sums.fill(0.0);
     let per_image = input.len() + output.len();
     let chunk_images = (CHUNK_VALUES / per_image.max(1)).clamp(1, batch.max(1));
@@ -54,8 +55,8 @@ pub(crate) fn weight_gradient(geometry: &Geometry, maps: &[f32], gradient: &[f32
             })
             .collect();
         parts.into_par_iter().for_each(|(of, first_input, sums)| {
-            let (group, tap) = (of / geometry.taps(), of % geometry.taps());
-            let runs = Runs::of(geometry, &axes, tap, images.clone());
+            let (group, tap) = (of / taps.len(), of % taps.len());
+            let runs = Runs::of(geometry, &axes, taps[tap], images.clone());
             let part = Part {
                 maps,
                 gradient,
@@ -68,30 +69,29 @@ pub(crate) fn weight_gradient(geometry: &Geometry, maps: &[f32], gradient: &[f32
             simd::dispatch(part);
         });
     }
-    let weight = turned(geometry, &sums);
+    let weight = turned(geometry, &taps, &sums);
     scratch::give(sums);
     weight
 }
 
-/// From group, tap, input, output to output, input, tap.
-fn turned(geometry: &Geometry, sums: &[f32]) -> Vec<f32> {
-    let (inputs, outputs, taps) =
+/// From group, met tap, input, output to output, input, tap; taps that meet nothing get zero.
+fn turned(geometry: &Geometry, taps: &[usize], sums: &[f32]) -> Vec<f32> {
+    let (inputs, outputs, n_taps) =
         (geometry.group_inputs(), geometry.group_outputs(), geometry.taps());
-    let mut weight = vec![0.0; sums.len()];
-    let len = (inputs * taps).max(1);
+    let len = inputs * n_taps;
+    let mut weight = vec![0.0; geometry.output.channels * len];
     // Some outputs at a time, which lie beside each other in the sums.
     weight.par_chunks_mut(TURN_OUTPUTS * len).enumerate().for_each(|(part, weight)| {
         let first = part * TURN_OUTPUTS;
         // Where each output's sums begin, and its kernels.
-        let start = |o: usize| o / outputs * taps * inputs * outputs + o % outputs;
-        let starts = (first..).map(start);
+        let start = |o: usize| o / outputs * taps.len() * inputs * outputs + o % outputs;
         let mut kernels: Vec<(usize, &mut [f32])> =
-            starts.zip(weight.chunks_exact_mut(len)).collect();
+            (first..).map(start).zip(weight.chunks_exact_mut(len)).collect();
         for input in 0..inputs {
-            for tap in 0..taps {
-                let sums = &sums[(tap * inputs + input) * outputs..];
+            for (place, &tap) in taps.iter().enumerate() {
+                let sums = &sums[(place * inputs + input) * outputs..];
                 for (start, kernels) in &mut kernels {
-                    kernels[input * taps + tap] = sums[*start];
+                    kernels[input * n_taps + tap] = sums[*start];
                 }
             }
         }

@@ -37,115 +37,161 @@ pub(super) fn backward(
     wanted: &Wanted,
     buffers: &mut Buffers,
 ) -> Result<Gradients> {
-    let Tape { plan, mut values, moments, affines, winners } = tape;
-    let mut of_parameters: Vec<Option<Vec<f32>>> = vec![None; parameters.len()];
-    let mut gradients: Vec<Option<Vec<f32>>> = vec![None; plan.layers.len()];
-    if let Some(last) = gradients.last_mut() {
-        let mut of_result = buffers.take(gradient.len());
-        of_result.copy_from_slice(gradient);
-        *last = Some(of_result);
-    }
-    for (index, layer) in plan.layers.iter().enumerate().rev() {
-        if matches!(layer, Layer::Images) {
-            continue;
-        }
-        let Some(mut of_layer) = gradients[index].take() else {
-            // Nothing reads this layer.
-            buffers.give(std::mem::take(&mut values[index]));
-            continue;
-        };
-        let given = |layer: usize| if layer == 0 { images } else { values[layer].as_slice() };
-        let is_wanted = |layer: usize| layer != 0 || wanted.images;
-        match *layer {
-            Layer::Images => {}
-            Layer::Conv2d { input, weight, .. } => {
-                let geometry = plan.geometry(index)?;
-                if wanted.parameters[weight] {
-                    let of_weight = conv2d::weight_gradient(geometry, given(input), &of_layer);
-                    of_parameters[weight] = Some(of_weight);
-                }
-                if is_wanted(input) {
-                    let (mut of_input, finish) = match gradients[input].take() {
-                        Some(sum) => (sum, Finish::ADD),
-                        None => (buffers.take(plan.len(input)), Finish::OVERWRITE),
-                    };
-                    let weight = &parameters[weight];
-                    conv2d::input_gradient(geometry, weight, &of_layer, &mut of_input, finish);
-                    gradients[input] = Some(of_input);
-                }
-                buffers.give(of_layer);
-            }
-            Layer::BatchNorm { input, residual, relu, epsilon, weight, statistics } => {
-                let mask = match (relu, residual) {
-                    (false, _) => Mask::Open,
-                    (true, None) => Mask::Affine(&affines[statistics]),
-                    (true, Some(_)) => Mask::Result(&values[index]),
-                };
-                let norm = Backward {
-                    maps: given(input),
-                    weight: &parameters[weight],
-                    moments: &moments[statistics],
-                    epsilon,
-                    is_from_batch: true,
-                    mask,
-                };
-                let sums = norm.parameters(&mut of_layer);
-                let of_input = if residual.is_some() {
-                    let mut of_input = buffers.take(plan.len(input));
-                    norm.maps(&sums, &mut of_layer, Some(&mut of_input));
-                    of_input
-                } else {
-                    norm.maps(&sums, &mut of_layer, None);
-                    std::mem::take(&mut of_layer)
-                };
-                for (at, sums) in [(weight, sums.weight), (weight + 1, sums.bias)] {
-                    if wanted.parameters[at] {
-                        of_parameters[at] = Some(sums.iter().map(|&sum| sum as f32).collect());
-                    }
-                }
-                add(&mut gradients[input], of_input, is_wanted(input), buffers);
-                if let Some(residual) = residual {
-                    add(&mut gradients[residual], of_layer, is_wanted(residual), buffers);
-                }
-            }
-            Layer::MaxPool2d { input, .. } => {
-                let mut of_input = buffers.take(plan.len(input));
-                let (window, channels) = (plan.window(index)?, plan.maps[index].channels);
-                max_pool2d_backward(&winners[index], &of_layer, &mut of_input, window, channels);
-                add(&mut gradients[input], of_input, is_wanted(input), buffers);
-                buffers.give(of_layer);
-            }
-            Layer::GlobalAveragePool { input } => {
-                let mut of_input = buffers.take(plan.len(input));
-                let channels = plan.maps[index].channels;
-                global_average_pool_backward(&of_layer, &mut of_input, channels);
-                add(&mut gradients[input], of_input, is_wanted(input), buffers);
-                buffers.give(of_layer);
-            }
+    let n_layers = tape.plan.layers.len();
+    let mut gradients = vec![None; n_layers];
+    let mut of_result = buffers.take(gradient.len());
+    of_result.copy_from_slice(gradient);
+    gradients[n_layers - 1] = Some(of_result);
+    let of_parameters = vec![None; parameters.len()];
+    let mut pass = Pass { tape, images, parameters, wanted, buffers, gradients, of_parameters };
+    for layer in (1..n_layers).rev() {
+        // A layer without a gradient is one that nothing reads.
+        if let Some(gradient) = pass.gradients[layer].take() {
+            pass.layer(layer, gradient)?;
         }
         // Whatever reads this layer came before, on the way back.
-        buffers.give(std::mem::take(&mut values[index]));
+        pass.buffers.give(std::mem::take(&mut pass.tape.values[layer]));
     }
-    let of_images = gradients.first_mut().and_then(Option::take);
+    let of_images = pass.gradients[0].take();
     if wanted.images && of_images.is_none() {
         bail!("network: nothing reads the images")
     }
-    Ok(Gradients { images: of_images, parameters: of_parameters })
+    Ok(Gradients { images: of_images, parameters: pass.of_parameters })
 }
 
-/// Adds to what other readers of the same maps gave.
-fn add(sum: &mut Option<Vec<f32>>, values: Vec<f32>, is_wanted: bool, buffers: &mut Buffers) {
-    match sum {
-        _ if !is_wanted => buffers.give(values),
-        None => *sum = Some(values),
-        Some(sum) => {
-            let blocks = sum.par_chunks_mut(BLOCK_VALUES).zip(values.par_chunks(BLOCK_VALUES));
-            blocks.for_each(|(sum, values)| {
-                for (sum, value) in sum.iter_mut().zip(values) {
-                    *sum += value;
-                }
-            });
-            buffers.give(values);
+struct Pass<'a> {
+    tape: Tape,
+    images: &'a [f32],
+    parameters: &'a [Values<'a>],
+    wanted: &'a Wanted,
+    buffers: &'a mut Buffers,
+    /// Of what each layer gives, as far as its readers have been passed.
+    gradients: Vec<Option<Vec<f32>>>,
+    of_parameters: Vec<Option<Vec<f32>>>,
+}
+
+impl Pass<'_> {
+    /// From the gradient of what a layer gives to those of what it reads.
+    fn layer(&mut self, index: usize, gradient: Vec<f32>) -> Result<()> {
+        match self.tape.plan.layers[index] {
+            Layer::Images => Ok(()),
+            Layer::Conv2d { input, weight, .. } => self.conv2d(index, input, weight, gradient),
+            Layer::BatchNorm { .. } => {
+                self.batch_norm(index, gradient);
+                Ok(())
+            }
+            Layer::MaxPool2d { input, .. } => {
+                let mut of_input = self.buffers.take(self.tape.plan.len(input));
+                let window = self.tape.plan.window(index)?;
+                let channels = self.tape.plan.maps[index].channels;
+                let winners = &self.tape.winners[index];
+                max_pool2d_backward(winners, &gradient, &mut of_input, window, channels);
+                self.add(input, of_input);
+                self.buffers.give(gradient);
+                Ok(())
+            }
+            Layer::GlobalAveragePool { input } => {
+                let mut of_input = self.buffers.take(self.tape.plan.len(input));
+                let channels = self.tape.plan.maps[index].channels;
+                global_average_pool_backward(&gradient, &mut of_input, channels);
+                self.add(input, of_input);
+                self.buffers.give(gradient);
+                Ok(())
+            }
         }
     }
+
+    fn conv2d(
+        &mut self,
+        index: usize,
+        input: usize,
+        weight: usize,
+        gradient: Vec<f32>,
+    ) -> Result<()> {
+        let geometry = self.tape.plan.geometry(index)?;
+        if self.wanted.parameters[weight] {
+            let maps = given(&self.tape, self.images, input);
+            self.of_parameters[weight] = Some(conv2d::weight_gradient(geometry, maps, &gradient));
+        }
+        if self.is_wanted(input) {
+            let (mut of_input, finish) = match self.gradients[input].take() {
+                Some(sum) => (sum, Finish::ADD),
+                None => (self.buffers.take(self.tape.plan.len(input)), Finish::OVERWRITE),
+            };
+            let weight = &self.parameters[weight];
+            conv2d::input_gradient(geometry, weight, &gradient, &mut of_input, finish);
+            self.gradients[input] = Some(of_input);
+        }
+        self.buffers.give(gradient);
+        Ok(())
+    }
+
+    fn batch_norm(&mut self, index: usize, mut gradient: Vec<f32>) {
+        let Layer::BatchNorm { input, residual, relu, epsilon, weight, statistics } =
+            self.tape.plan.layers[index]
+        else {
+            return;
+        };
+        let backward = Backward {
+            maps: given(&self.tape, self.images, input),
+            weight: &self.parameters[weight],
+            moments: &self.tape.moments[statistics],
+            epsilon,
+            is_from_batch: true,
+            mask: match (relu, residual) {
+                (false, _) => Mask::Open,
+                (true, None) => Mask::Affine(&self.tape.affines[statistics]),
+                (true, Some(_)) => Mask::Result(&self.tape.values[index]),
+            },
+        };
+        let sums = backward.parameters(&mut gradient);
+        // Without a residual, nothing else needs the gradient: it becomes the input's in place.
+        let (of_input, of_residual) = if residual.is_some() {
+            let mut of_input = self.buffers.take(gradient.len());
+            backward.maps(&sums, &mut gradient, Some(&mut of_input));
+            (of_input, Some(gradient))
+        } else {
+            backward.maps(&sums, &mut gradient, None);
+            (gradient, None)
+        };
+        for (parameter, sums) in [(weight, sums.weight), (weight + 1, sums.bias)] {
+            if self.wanted.parameters[parameter] {
+                let sums = sums.iter().map(|&sum| sum as f32).collect();
+                self.of_parameters[parameter] = Some(sums);
+            }
+        }
+        self.add(input, of_input);
+        if let (Some(residual), Some(of_residual)) = (residual, of_residual) {
+            self.add(residual, of_residual);
+        }
+    }
+
+    /// Whether the gradient of what a layer gives is of use.
+    fn is_wanted(&self, layer: usize) -> bool {
+        layer != 0 || self.wanted.images
+    }
+
+    /// Adds to what other readers of the same maps gave.
+    fn add(&mut self, layer: usize, values: Vec<f32>) {
+        if !self.is_wanted(layer) {
+            return self.buffers.give(values);
+        }
+        match &mut self.gradients[layer] {
+            None => self.gradients[layer] = Some(values),
+            Some(sum) => {
+                let blocks = sum.par_chunks_mut(BLOCK_VALUES).zip(values.par_chunks(BLOCK_VALUES));
+                blocks.for_each(|(sum, values)| {
+                    for (sum, value) in sum.iter_mut().zip(values) {
+                        *sum += value;
+                    }
+                });
+                self.buffers.give(values);
+            }
+        }
+    }
+}
+
+/// What a layer gave on the way forth.
+fn given<'a>(tape: &'a Tape, images: &'a [f32], layer: usize) -> &'a [f32] {
+    if layer == 0 { images } else { &tape.values[layer] }
 }

@@ -3,26 +3,47 @@
 //! Fresh memory costs a page fault every 4 KiB, which over the maps of a network is as dear as
 //! computing on them.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use crate::scratch;
 
-/// Free memory of one network.
+/// Where a network keeps its free memory between passes.
+///
+/// A pass takes the memory out and brings it back, and holds no lock meanwhile: a thread that
+/// waits for its part of a pass may be given another pass of the same network to compute.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Store(Arc<Mutex<Buffers>>);
+
+impl Store {
+    /// The free memory, if it is for the same purpose, the shape of the images and the kind of
+    /// pass; what is for another one is given back to the system.
+    pub(super) fn take(&self, purpose: &[usize]) -> Buffers {
+        let kept = std::mem::take(&mut *self.lock());
+        if kept.purpose == purpose {
+            return kept;
+        }
+        Buffers { purpose: purpose.to_vec(), free: Vec::new() }
+    }
+
+    /// Keeps memory for the next pass.
+    pub(super) fn give(&self, buffers: Buffers) {
+        *self.lock() = buffers;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Buffers> {
+        // What is kept is whole at any time.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Memory that is free for the layers of a pass.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
-    /// What the passes so far were over; other images need other sizes.
     purpose: Vec<usize>,
     free: Vec<Vec<f32>>,
 }
 
 impl Buffers {
-    /// Gives the memory back to the system if it was for another purpose: other shapes, or another
-    /// kind of pass.
-    pub(super) fn prepare(&mut self, purpose: Vec<usize>) {
-        if self.purpose != purpose {
-            self.purpose = purpose;
-            self.free = Vec::new();
-        }
-    }
-
     /// Room for `len` values, whatever they hold: the smallest that is free.
     pub(super) fn take(&mut self, len: usize) -> Vec<f32> {
         scratch::best_fit(&mut self.free, len)
@@ -38,20 +59,22 @@ impl Buffers {
 
 #[cfg(test)]
 mod tests {
-    use super::Buffers;
+    use super::Store;
 
     #[test]
-    fn buffers_of_another_purpose_are_given_back() {
-        let mut buffers = Buffers::default();
-        buffers.prepare(vec![1]);
+    fn store_keeps_memory_for_the_same_purpose() {
+        let store = Store::default();
+        let mut buffers = store.take(&[1]);
         let values = buffers.take(10);
         let place = values.as_ptr();
         buffers.give(values);
-        buffers.prepare(vec![1]);
-        let values = buffers.take(10);
-        assert_eq!(values.as_ptr(), place);
+        store.give(buffers);
+        let mut buffers = store.take(&[1]);
+        let values = buffers.take(7);
+        assert_eq!((values.len(), values.as_ptr()), (7, place));
+        assert!(store.take(&[1]).free.is_empty(), "it is out");
         buffers.give(values);
-        buffers.prepare(vec![2]);
-        assert!(buffers.free.is_empty());
+        store.give(buffers);
+        assert!(store.take(&[2]).free.is_empty(), "it is for another purpose");
     }
 }

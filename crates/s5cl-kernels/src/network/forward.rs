@@ -84,8 +84,7 @@ pub(super) fn evaluate(
 ) -> Result<Tensor> {
     let images = images.contiguous()?;
     let plan = Plan::new(&network.layers, images.dims(), parameters)?;
-    let Ok(mut buffers) = network.buffers.lock() else { bail!("network: a pass panicked") };
-    buffers.prepare(images.dims().to_vec());
+    let mut buffers = network.buffers.take(images.dims());
     let owned: Result<Vec<Tensor>> = parameters.iter().map(|p| p.contiguous()).collect();
     let owned = owned?;
     let parameters: Result<Vec<Values<'_>>> = owned.iter().map(Values::of).collect();
@@ -149,7 +148,9 @@ pub(super) fn evaluate(
             buffers.give(std::mem::take(&mut values[*read]));
         }
     }
-    match values.pop() {
+    let result = values.pop();
+    network.buffers.give(buffers);
+    match result {
         Some(result) if plan.layers.len() > 1 => {
             Tensor::from_vec(result, plan.result(), images.device())
         }

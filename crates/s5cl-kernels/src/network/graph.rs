@@ -122,6 +122,11 @@ pub(super) struct Core {
 }
 
 impl Core {
+    /// A pass that learns needs other memory than one that only computes.
+    fn purpose(images: &[usize]) -> Vec<usize> {
+        [images, &[0]].concat()
+    }
+
     fn wanted(&self) -> Wanted {
         let parameters = self.parameters.iter().map(Tensor::track_op).collect();
         Wanted { images: self.needs_images, parameters }
@@ -148,10 +153,7 @@ impl CustomOp2 for Core {
         let plan = Plan::new(&self.network.layers, images_layout.dims(), &parameters)?;
         let shape = Shape::from(plan.result());
         let images = operand(images, images_layout, "network")?;
-        let Ok(mut buffers) = self.network.buffers.lock() else {
-            bail!("network: a pass panicked")
-        };
-        buffers.prepare([images_layout.dims(), &[0]].concat());
+        let mut buffers = self.network.buffers.take(&Self::purpose(images_layout.dims()));
         let mut tape = train(plan, images, &self.values()?, &mut buffers)?;
         let _ = self.statistics.set(tape.moments.clone());
         // The last layer's values are the result; nothing reads them on the way back but a mask.
@@ -166,6 +168,7 @@ impl CustomOp2 for Core {
         } else {
             tape.values.drain(..).for_each(|values| buffers.give(values));
         }
+        self.network.buffers.give(buffers);
         Ok((CpuStorage::F32(result), shape))
     }
 
@@ -182,11 +185,10 @@ impl CustomOp2 for Core {
         };
         let gradient = gradient.contiguous()?;
         let (pixels, gradient) = (Values::of(images)?, Values::of(&gradient)?);
-        let Ok(mut buffers) = self.network.buffers.lock() else {
-            bail!("network: a pass panicked")
-        };
+        let mut buffers = self.network.buffers.take(&Self::purpose(images.dims()));
         let (values, wanted) = (self.values()?, self.wanted());
         let of = backward(tape, &pixels, &values, &gradient, &wanted, &mut buffers)?;
+        self.network.buffers.give(buffers);
         let Ok(mut shared) = self.shared.gradients.lock() else {
             bail!("network: a pass panicked")
         };

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use candle_core::{Result, Tensor, bail};
 
 use crate::Conv2dConfig;
-use buffers::Buffers;
+use buffers::Store;
 use graph::{Core, Shared};
 use plan::Layer;
 
@@ -66,7 +66,7 @@ pub struct Network {
     layers: Vec<Layer>,
     n_parameters: usize,
     n_statistics: usize,
-    buffers: Arc<Mutex<Buffers>>,
+    buffers: Store,
 }
 
 /// What [`Network::train`] gives.
@@ -103,7 +103,7 @@ impl Network {
             layers: vec![Layer::Images],
             n_parameters: 0,
             n_statistics: 0,
-            buffers: Arc::default(),
+            buffers: Store::default(),
         }
     }
 

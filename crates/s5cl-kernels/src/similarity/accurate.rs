@@ -24,7 +24,8 @@ pub(super) fn sum<A: Copy, B: Copy>(left: &[A], right: &[B], term: impl Fn(A, B)
     parts.into_iter().sum()
 }
 
-/// Runs loops over plain slices, compiled for the processor.
+/// Runs loops over plain slices, compiled for the processor: the closure must be marked
+/// `#[inline(always)]`, or it is compiled apart and for any processor.
 pub(super) fn wide<R>(loops: impl FnOnce() -> R) -> R {
     struct Wide<F>(F);
     impl<R, F: FnOnce() -> R> WithSimd for Wide<F> {

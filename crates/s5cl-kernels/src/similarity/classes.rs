@@ -36,27 +36,30 @@ impl Classes {
     pub(super) fn mean_similarities(&self, embeddings: Embeddings<'_>) -> Vec<Option<f64>> {
         let mut means = vec![None; embeddings.len()];
         let mut total = vec![0.0; embeddings.dim];
-        wide(|| {
-            for class in self.iter().filter(|class| class.len() > 1) {
-                total.fill(0.0);
-                for row in class.iter().map(|&row| row as usize) {
-                    let factor = embeddings.factors[row];
-                    for (total, value) in total.iter_mut().zip(embeddings.row(row)) {
-                        *total += f64::from(value * factor);
+        wide(
+            #[inline(always)]
+            || {
+                for class in self.iter().filter(|class| class.len() > 1) {
+                    total.fill(0.0);
+                    for row in class.iter().map(|&row| row as usize) {
+                        let factor = embeddings.factors[row];
+                        for (total, value) in total.iter_mut().zip(embeddings.row(row)) {
+                            *total += f64::from(value * factor);
+                        }
+                    }
+                    let others = (class.len() - 1) as f64;
+                    for row in class.iter().map(|&row| row as usize) {
+                        let factor = embeddings.factors[row];
+                        let product = sum(&total, embeddings.row(row), |total, value| {
+                            // The f32 value that the tiles see.
+                            let z = f64::from(value * factor);
+                            (total - z) * z
+                        });
+                        means[row] = Some(product / others);
                     }
                 }
-                let others = (class.len() - 1) as f64;
-                for row in class.iter().map(|&row| row as usize) {
-                    let factor = embeddings.factors[row];
-                    let product = sum(&total, embeddings.row(row), |total, value| {
-                        // The f32 value that the tiles see.
-                        let z = f64::from(value * factor);
-                        (total - z) * z
-                    });
-                    means[row] = Some(product / others);
-                }
-            }
-        });
+            },
+        );
         means
     }
 }

@@ -2,7 +2,7 @@
 
 use super::cross_tile::{Affinities, CrossPowers, CrossPull, Queries, Related};
 use super::pack::{Embeddings, Panels, panels_len};
-use super::plan::{BUDGET, add_rows, block_rows, threads, width};
+use super::plan::{add_rows, block_rows, kept_panels, threads, width};
 use super::schedule::{Parts, Workspaces, for_each_crossing};
 use super::tile::{BLOCK, EXCLUDED, Operands, Product, STRIDE, Sum};
 use crate::simd::dispatch;
@@ -75,17 +75,18 @@ impl Cross<'_> {
         let scale = |temperature: &f64| (std::f64::consts::LOG2_E / temperature) as f32;
         let scales: Vec<f32> = temperatures.iter().map(scale).collect();
         let ones = vec![1.0; n_queries.max(n_keys)];
-        let fits = |rows| panels_len(rows, dim) * size_of::<f32>() <= BUDGET / 4;
+        let at_once = rayon::current_num_threads();
+        let are_kept = kept_panels([n_queries, n_keys], dim, at_once, Workspace::bytes(dim));
         let tiles = Tiles {
             cross: self,
             related: Related::new(self.relation, &ones),
             queries: Panels::new(
                 Embeddings { values: queries, dim, factors: &scales },
-                fits(n_queries),
+                are_kept[0],
             ),
             keys: Panels::new(
                 Embeddings { values: keys, dim, factors: &ones[..n_keys] },
-                fits(n_keys),
+                are_kept[1],
             ),
             raw_queries: Embeddings { values: queries, dim, factors: &ones[..n_queries] },
             bias,
@@ -119,6 +120,25 @@ struct Workspace {
     panels: [Vec<f32>; 2],
     /// Rows for a product, and the product.
     rows: [Vec<f32>; 2],
+}
+
+impl Workspace {
+    fn new(dim: usize) -> Self {
+        let rows = || vec![0.0; BLOCK * width(dim)];
+        Self {
+            sums: [RowSums::EMPTY; BLOCK],
+            tile: vec![0.0; BLOCK * STRIDE],
+            affinities: Affinities::new(),
+            panels: [Vec::new(), Vec::new()],
+            rows: [rows(), rows()],
+        }
+    }
+
+    /// At most, where panels are not kept; those of shares of classes aside.
+    fn bytes(dim: usize) -> usize {
+        let values = 2 * BLOCK * STRIDE + 2 * BLOCK * width(dim) + 2 * panels_len(BLOCK, dim);
+        size_of::<Self>() + values * size_of::<f32>()
+    }
 }
 
 /// The tiles of a problem.
@@ -195,17 +215,7 @@ impl Tiles<'_> {
         for_each_crossing(n_left, n_right, threads, |i, j| {
             let range = |at: usize, block: usize, n: usize| (at * block, block.min(n - at * block));
             let (rows, cols) = (range(i, left, n_queries), range(j, right, n_keys));
-            let make = || {
-                let rows = || vec![0.0; BLOCK * width(dim)];
-                Workspace {
-                    sums: [RowSums::EMPTY; BLOCK],
-                    tile: vec![0.0; BLOCK * STRIDE],
-                    affinities: Affinities::new(),
-                    panels: [Vec::new(), Vec::new()],
-                    rows: [rows(), rows()],
-                }
-            };
-            self.workspaces.with(make, |workspace| task(rows, cols, workspace));
+            self.workspaces.with(|| Workspace::new(dim), |workspace| task(rows, cols, workspace));
         });
     }
 

@@ -56,15 +56,18 @@ impl Affinities {
             Related::Labels { queries, keys } => {
                 let keys = &keys[cols.0..cols.0 + cols.1];
                 let queries = &queries[rows.0..rows.0 + rows.1];
-                wide(|| {
-                    for (query, row) in queries.iter().zip(tile.chunks_exact_mut(STRIDE)) {
-                        let (row, behind) = row.split_at_mut(keys.len());
-                        for (affinity, key) in row.iter_mut().zip(keys) {
-                            *affinity = f32::from(u8::from(query == key));
+                wide(
+                    #[inline(always)]
+                    || {
+                        for (query, row) in queries.iter().zip(tile.chunks_exact_mut(STRIDE)) {
+                            let (row, behind) = row.split_at_mut(keys.len());
+                            for (affinity, key) in row.iter_mut().zip(keys) {
+                                *affinity = f32::from(u8::from(query == key));
+                            }
+                            behind.fill(0.0);
                         }
-                        behind.fill(0.0);
-                    }
-                });
+                    },
+                );
             }
             Related::Shares { queries, keys } => {
                 let (left, right) = (queries.of(rows, left), keys.of(cols, right));

@@ -119,7 +119,10 @@ pub(super) fn panels_len(rows: usize, dim: usize) -> usize {
 /// The norms of the rows.
 pub(super) fn norms(values: &[f32], dim: usize) -> Vec<f64> {
     let norm = |row| sum(row, row, |x: f32, y: f32| f64::from(x) * f64::from(y)).sqrt();
-    wide(|| values.chunks_exact(dim).map(norm).collect())
+    wide(
+        #[inline(always)]
+        || values.chunks_exact(dim).map(norm).collect(),
+    )
 }
 
 /// What scales a row of this norm to unit length; a zero row stays zero.

@@ -6,7 +6,7 @@ use super::schedule::Threads;
 use super::tile::{BLOCK, LANES, STRIDE};
 
 /// Most bytes beyond inputs, outputs and a few numbers per row.
-pub(super) const BUDGET: usize = 64 << 20;
+const BUDGET: usize = 64 << 20;
 /// Multiplications below which a second thread costs more than it brings.
 const SMALL: usize = 1 << 21;
 /// Rows up to which smaller blocks are used, so that there are blocks for all threads.
@@ -62,6 +62,25 @@ impl Plan {
         let start = block * self.block;
         (start, self.block.min(rows - start))
     }
+}
+
+/// Which panels of queries and of keys are made once, where `at_once` tasks need `workspace` bytes
+/// each: first those of the side with fewer rows, which are read most often.
+pub(super) fn kept_panels(
+    rows: [usize; 2],
+    dim: usize,
+    at_once: usize,
+    workspace: usize,
+) -> [bool; 2] {
+    let mut left = BUDGET.saturating_sub(at_once * workspace);
+    let mut are_kept = [false; 2];
+    let smaller = usize::from(rows[1] < rows[0]);
+    for side in [smaller, 1 - smaller] {
+        let panels = panels_len(rows[side], dim) * BYTES;
+        are_kept[side] = panels <= left;
+        left -= if are_kept[side] { panels } else { 0 };
+    }
+    are_kept
 }
 
 /// What a task works in.
@@ -123,7 +142,7 @@ pub(super) fn block_rows(rows: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{BUDGET, BYTES, Plan, Workspace};
+    use super::{BUDGET, BYTES, Plan, Workspace, kept_panels};
     use crate::similarity::pack::panels_len;
     use crate::similarity::schedule::Threads;
 
@@ -157,6 +176,16 @@ mod tests {
         assert!(Plan::new(100_000, 64, 2, true).has_panels);
         assert!(!Plan::new(1_000_000, 64, 2, true).has_panels);
         assert_eq!(Plan::new(8192, 64, 2, false).n_kept, 0);
+    }
+
+    #[test]
+    fn plan_keeps_the_panels_of_the_fewer_rows_first() {
+        let kept = |rows| kept_panels(rows, 128, 2, 1 << 20);
+        assert_eq!(kept([256, 65_536]), [true; 2]);
+        assert_eq!(kept([256, 1_000_000]), [true, false]);
+        assert_eq!(kept([100_000, 100_000]), [true, false]);
+        assert_eq!(kept([1_000_000, 300]), [false, true]);
+        assert_eq!(kept_panels([1, 1], 128, 100, 1 << 20), [false; 2]);
     }
 
     #[test]

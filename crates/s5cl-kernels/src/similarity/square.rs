@@ -159,20 +159,23 @@ impl Square<'_> {
     fn finish_gradient(&self, gradient: &mut [f32], norms: &[f64], factor: f64) -> f64 {
         let Embeddings { dim, factors, .. } = self.embeddings;
         let mut total = 0.0;
-        wide(|| {
-            for (index, row) in gradient.chunks_exact_mut(dim).enumerate() {
-                let (values, unit, norm) =
-                    (self.embeddings.row(index), factors[index], norms[index]);
-                let product = sum(values, row, |x, g| f64::from(x * unit) * f64::from(g));
-                total += product;
-                // Normalization takes away what lies along the row, unless the row is too short.
-                let along = if is_normalized(norm) { product } else { 0.0 };
-                let factor = factor * inverse_norm(norm);
-                for (g, x) in row.iter_mut().zip(values) {
-                    *g = ((f64::from(*g) - along * f64::from(x * unit)) * factor) as f32;
+        wide(
+            #[inline(always)]
+            || {
+                for (index, row) in gradient.chunks_exact_mut(dim).enumerate() {
+                    let (values, unit, norm) =
+                        (self.embeddings.row(index), factors[index], norms[index]);
+                    let product = sum(values, row, |x, g| f64::from(x * unit) * f64::from(g));
+                    total += product;
+                    // Normalization takes away what lies along the row, unless the row is too short.
+                    let along = if is_normalized(norm) { product } else { 0.0 };
+                    let factor = factor * inverse_norm(norm);
+                    for (g, x) in row.iter_mut().zip(values) {
+                        *g = ((f64::from(*g) - along * f64::from(x * unit)) * factor) as f32;
+                    }
                 }
-            }
-        });
+            },
+        );
         factor * total
     }
 

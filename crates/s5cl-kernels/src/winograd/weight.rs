@@ -95,19 +95,17 @@ impl WithSimd for TransformRow<'_> {
         let mut taps = [[0.0; 16]; TAPS];
         let zero = simd.splat_f32s(0.0);
         for at in (0..self.targets.len()).step_by(S::F32_LANES) {
-            for lane in 0..S::F32_LANES {
-                let target = self.targets.start + at + lane;
+            for (lane, target) in (self.targets.start + at..).take(S::F32_LANES).enumerate() {
                 let (output, input) = match self.direction {
                     Direction::Forward => (target, self.source),
                     Direction::Backward => (self.source, target),
                 };
                 let kernel = &self.weight[(output * self.inputs + input) * TAPS..][..TAPS];
-                for (tap, &value) in kernel.iter().enumerate() {
-                    let tap = match self.direction {
-                        Direction::Forward => tap,
-                        Direction::Backward => TAPS - 1 - tap,
+                for (tap, values) in taps.iter_mut().enumerate() {
+                    values[lane] = match self.direction {
+                        Direction::Forward => kernel[tap],
+                        Direction::Backward => kernel[TAPS - 1 - tap],
                     };
-                    taps[tap][lane] = value;
                 }
             }
             let mut kernel = [[zero; 3]; 3];

@@ -2,6 +2,8 @@
 
 mod dense;
 
+mod cases;
 mod cross;
+mod properties;
 mod square;
 mod top_k;

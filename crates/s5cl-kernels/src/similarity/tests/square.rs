@@ -45,54 +45,61 @@ pub(super) fn fused(
     })
 }
 
+/// Checks all reductions.
 fn check(values: &[f32], dim: usize, labels: &[u32], temperature: f64) -> Result<()> {
+    let check = |reduction| check_reduction(values, dim, labels, temperature, reduction);
+    REDUCTIONS.into_iter().try_for_each(check)
+}
+
+fn check_reduction(
+    values: &[f32],
+    dim: usize,
+    labels: &[u32],
+    temperature: f64,
+    reduction: Reduction,
+) -> Result<()> {
     // What a learned temperature is in f32, so that both sides see the same number.
     let temperature = f64::from(temperature as f32);
     let exact: Vec<f64> = values.iter().map(|&x| f64::from(x)).collect();
-    for reduction in REDUCTIONS {
-        let what = format!("{} x {dim}, t = {temperature}, {reduction:?}", labels.len());
-        let tolerance = tolerance(temperature);
-        let Dense { loss, anchor_losses, gradient, temperature_gradient } =
-            dense(&exact, dim, labels, temperature, reduction);
-        let found = fused(values, dim, labels, temperature, reduction)?;
-        let scale = loss.abs().max(1.0);
-        assert!((found.loss - loss).abs() <= tolerance * scale, "{what}: {} {loss}", found.loss);
-        // Times the norm, the gradient does not grow for a short row; where no pair pulls in the
-        // end, the pulls that cancel are of the size of an anchor's share.
-        let norm = |at: usize| {
-            let row = &exact[at / dim * dim..(at / dim + 1) * dim];
-            row.iter().map(|x| x * x).sum::<f64>().sqrt()
-        };
-        let scaled: Vec<f64> = gradient.iter().enumerate().map(|(at, g)| g * norm(at)).collect();
-        let largest = scaled.iter().fold(0.0, |max: f64, g| max.max(g.abs()));
-        let largest = largest.max(0.1 / (temperature * labels.len() as f64));
-        for (at, (found, expected)) in found.gradient.iter().zip(&scaled).enumerate() {
-            let found = f64::from(*found) * norm(at);
-            assert!(
-                (found - expected).abs() <= 10.0 * tolerance * largest,
-                "{what}, gradient {at}: {found} {expected}, largest {largest}"
-            );
-        }
-        let of_temperature = found.temperature_gradient;
-        let scale = temperature_gradient.abs().max(loss.abs() / temperature).max(1.0);
+    let what = format!("{} x {dim}, t = {temperature}, {reduction:?}", labels.len());
+    let tolerance = tolerance(temperature);
+    let Dense { loss, anchor_losses, gradient, temperature_gradient } =
+        dense(&exact, dim, labels, temperature, reduction);
+    let found = fused(values, dim, labels, temperature, reduction)?;
+    let scale = loss.abs().max(1.0);
+    assert!((found.loss - loss).abs() <= tolerance * scale, "{what}: {} {loss}", found.loss);
+    // Times the norm, the gradient does not grow for a short row; where no pair pulls in the
+    // end, the pulls that cancel are of the size of an anchor's share.
+    let norm = |at: usize| {
+        let row = &exact[at / dim * dim..(at / dim + 1) * dim];
+        row.iter().map(|x| x * x).sum::<f64>().sqrt()
+    };
+    let scaled: Vec<f64> = gradient.iter().enumerate().map(|(at, g)| g * norm(at)).collect();
+    let largest = scaled.iter().fold(0.0, |max: f64, g| max.max(g.abs()));
+    let largest = largest.max(0.1 / (temperature * labels.len() as f64));
+    for (at, (found, expected)) in found.gradient.iter().zip(&scaled).enumerate() {
+        let found = f64::from(*found) * norm(at);
         assert!(
-            (of_temperature - temperature_gradient).abs() <= 10.0 * tolerance * scale,
-            "{what}: dL/dt {of_temperature} {temperature_gradient}"
+            (found - expected).abs() <= 10.0 * tolerance * largest,
+            "{what}, gradient {at}: {found} {expected}, largest {largest}"
         );
-        if reduction == Reduction::MeanValid {
-            let embeddings = Tensor::from_slice(values, (labels.len(), dim), &Device::Cpu)?;
-            let losses = sup_con_anchor_losses(
-                &embeddings,
-                &Tensor::new(labels, &Device::Cpu)?,
-                temperature,
-            )?;
-            for (found, expected) in losses.to_vec1::<f32>()?.into_iter().zip(&anchor_losses) {
-                let scale = expected.abs().max(1.0);
-                assert!(
-                    (f64::from(found) - expected).abs() <= tolerance * scale,
-                    "{what}: {found} {expected}"
-                );
-            }
+    }
+    let of_temperature = found.temperature_gradient;
+    let scale = temperature_gradient.abs().max(loss.abs() / temperature).max(1.0);
+    assert!(
+        (of_temperature - temperature_gradient).abs() <= 10.0 * tolerance * scale,
+        "{what}: dL/dt {of_temperature} {temperature_gradient}"
+    );
+    if reduction == Reduction::MeanValid {
+        let embeddings = Tensor::from_slice(values, (labels.len(), dim), &Device::Cpu)?;
+        let losses =
+            sup_con_anchor_losses(&embeddings, &Tensor::new(labels, &Device::Cpu)?, temperature)?;
+        for (found, expected) in losses.to_vec1::<f32>()?.into_iter().zip(&anchor_losses) {
+            let scale = expected.abs().max(1.0);
+            assert!(
+                (f64::from(found) - expected).abs() <= tolerance * scale,
+                "{what}: {found} {expected}"
+            );
         }
     }
     Ok(())
@@ -125,4 +132,24 @@ fn sup_con_is_the_dense_formula_at_any_temperature() -> Result<()> {
         check(&draw(90 * 2, 4), 2, &labels(90, 6), temperature)?;
     }
     Ok(())
+}
+
+#[test]
+fn sup_con_of_many_rows_is_the_dense_formula() -> Result<()> {
+    check(&draw(1000 * 16, 7), 16, &labels(1000, 20), 0.1)?;
+    // So many that not every tile is kept for the backward pass.
+    check_reduction(&draw(4097 * 4, 8), 4, &labels(4097, 9), 0.2, Reduction::MeanValid)
+}
+
+#[test]
+fn sup_con_is_the_same_with_any_instructions() -> Result<()> {
+    let (values, labels) = (draw(150 * 40, 9), labels(150, 6));
+    let mut result = Ok(());
+    crate::simd::with_each_instruction_set(|| {
+        for temperature in [0.01, 0.1] {
+            let found = check(&values, 40, &labels, temperature);
+            result = std::mem::replace(&mut result, Ok(())).and(found);
+        }
+    });
+    result
 }
