@@ -5,7 +5,10 @@
 //! sum has the same order in all of them.
 
 #[cfg(test)]
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{
+    PoisonError, RwLock,
+    atomic::{AtomicU8, Ordering},
+};
 
 use pulp::{Arch, WithSimd};
 
@@ -41,9 +44,22 @@ pub(crate) fn arch() -> Arch {
 /// pass with it.
 #[cfg(test)]
 pub(crate) fn with_each_instruction_set(mut test: impl FnMut()) {
+    // A test that failed meanwhile leaves nothing behind that matters.
+    let _held = IN_USE.write().unwrap_or_else(PoisonError::into_inner);
     for forced in 0..3 {
         FORCED.store(forced, Ordering::Relaxed);
         test();
     }
     FORCED.store(0, Ordering::Relaxed);
+}
+
+/// Held for writing while a test narrows the choice.
+#[cfg(test)]
+static IN_USE: RwLock<()> = RwLock::new(());
+
+/// Runs a test that compares bits, which another instruction set could change in between.
+#[cfg(test)]
+pub(crate) fn with_one_instruction_set<R>(test: impl FnOnce() -> R) -> R {
+    let _held = IN_USE.read().unwrap_or_else(PoisonError::into_inner);
+    test()
 }

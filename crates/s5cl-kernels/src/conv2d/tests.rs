@@ -5,6 +5,7 @@ use super::direct::Direct;
 use super::geometry::Geometry;
 use super::weight_gradient::weight_gradient;
 use crate::batch_norm::passes::Affine;
+use crate::checks::same_on_any_threads;
 use crate::product::{Finish, Start};
 use crate::simd::with_each_instruction_set;
 use crate::winograd::{self, Winograd};
@@ -167,6 +168,45 @@ fn winograd_is_the_definition() {
         let case = Case::new(maps, weight, config);
         let reference = case.reference();
         with_each_instruction_set(|| case.check_winograd(&reference));
+    }
+}
+
+#[test]
+fn winograd_of_maps_of_any_size_is_the_definition() {
+    for (height, width) in (1..10).flat_map(|height| (1..10).map(move |width| (height, width))) {
+        for padding in 0..3 {
+            if height.min(width) + 2 * padding < 3 {
+                continue;
+            }
+            let config = Conv2dConfig { padding, ..Conv2dConfig::same(3) };
+            let case = Case::new([2, height, width, 16], [16, 16, 3, 3], config);
+            case.check_winograd(&case.reference());
+        }
+    }
+}
+
+#[test]
+fn conv2d_has_the_same_bits_on_any_threads() {
+    let cases = [
+        // For itself, by Winograd, in groups, and with more weights than pixels.
+        ([3, 31, 26, 3], [20, 3, 7, 7], Conv2dConfig { stride: 2, ..Conv2dConfig::same(7) }, false),
+        ([3, 21, 19, 64], [64, 64, 3, 3], Conv2dConfig::same(3), true),
+        ([5, 13, 8, 6], [6, 2, 3, 3], Conv2dConfig { groups: 3, ..Conv2dConfig::same(3) }, false),
+        ([2, 3, 2, 96], [70, 96, 3, 3], Conv2dConfig::same(3), false),
+    ];
+    for (maps, weight, config, is_winograds) in cases {
+        let case = Case::new(maps, weight, config);
+        assert_eq!(winograd::pays(&case.geometry), is_winograds, "{:?}", case.geometry);
+        same_on_any_threads(|| {
+            let mut output = vec![f32::NAN; case.gradient.len()];
+            let finish = Finish::OVERWRITE;
+            super::forward(&case.geometry, &case.maps, &case.weight, &mut output, finish);
+            let (geometry, gradient) = (&case.geometry, &case.gradient);
+            let mut for_maps = vec![f32::NAN; case.maps.len()];
+            super::input_gradient(geometry, &case.weight, gradient, &mut for_maps, finish);
+            let for_weight = super::weight_gradient(geometry, &case.maps, gradient);
+            Ok([output, for_maps, for_weight].concat())
+        });
     }
 }
 

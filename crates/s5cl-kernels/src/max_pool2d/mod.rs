@@ -29,18 +29,24 @@ use crate::window::Window;
 /// does not fit or is out of its range, the maps have no pixels or channels, or the tensor is not
 /// an f32 tensor on the CPU.
 pub fn max_pool2d(maps: &Tensor, kernel: usize, stride: usize, padding: usize) -> Result<Tensor> {
-    if !(1..=LARGEST_KERNEL).contains(&kernel) {
-        bail!("max_pool2d: kernel {kernel} is not between 1 and {LARGEST_KERNEL}")
-    }
-    if 2 * padding > kernel {
-        bail!("max_pool2d: padding {padding} exceeds half of the kernel {kernel}")
-    }
     let winners = maps.track_op().then(OnceLock::new);
     maps.contiguous()?.apply_op1(MaxPool2d { kernel, stride, padding, winners })
 }
 
 /// A place in the window fits into a byte.
 const LARGEST_KERNEL: usize = 16;
+
+/// The window, if it is one that max pooling knows.
+pub(crate) fn checked(window: Window, op: &str) -> Result<Window> {
+    let Window { kernel: (kernel, _), padding, .. } = window;
+    if !(1..=LARGEST_KERNEL).contains(&kernel) {
+        bail!("{op}: kernel {kernel} is not between 1 and {LARGEST_KERNEL}")
+    }
+    if 2 * padding > kernel {
+        bail!("{op}: padding {padding} exceeds half of the kernel {kernel}")
+    }
+    window.checked(op)
+}
 
 struct MaxPool2d {
     kernel: usize,
@@ -59,7 +65,7 @@ impl MaxPool2d {
         }
         let Self { kernel, stride, padding, .. } = *self;
         let window = Window { height, width, kernel: (kernel, kernel), stride, padding };
-        Ok((batch, window.checked("max_pool2d")?, channels))
+        Ok((batch, checked(window, "max_pool2d")?, channels))
     }
 }
 

@@ -111,7 +111,8 @@ pub(super) fn evaluate(
                 let (mean, variance) = statistics[of];
                 let channels = [plan.maps[index].channels];
                 if mean.dims() != channels || variance.dims() != channels {
-                    bail!("network: statistics {mean:?} and {variance:?} for {channels:?} channels")
+                    let got = [mean.dims(), variance.dims()];
+                    bail!("network: statistics of shapes {got:?} for {channels:?} channels")
                 }
                 let wide = |tensor: &Tensor| -> Result<Vec<f64>> {
                     Ok(tensor.to_vec1::<f32>()?.into_iter().map(f64::from).collect())

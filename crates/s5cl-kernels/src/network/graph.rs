@@ -27,9 +27,16 @@ pub(super) struct Shared {
 impl Shared {
     fn take(&self, index: usize, parameter: &Tensor) -> Result<Option<Tensor>> {
         let Ok(mut gradients) = self.gradients.lock() else { bail!("network: a pass panicked") };
-        let gradient = gradients.get_mut(index).and_then(Option::take);
-        let tensor = |values| Tensor::from_vec(values, parameter.shape(), parameter.device());
-        gradient.map(tensor).transpose()
+        match gradients.get_mut(index).and_then(Option::take) {
+            Some(values) => {
+                Tensor::from_vec(values, parameter.shape(), parameter.device()).map(Some)
+            }
+            // candle panics where a tensor that was computed from a variable has no gradient.
+            None if parameter.track_op() && !parameter.is_variable() => {
+                parameter.zeros_like().map(Some)
+            }
+            None => Ok(None),
+        }
     }
 }
 

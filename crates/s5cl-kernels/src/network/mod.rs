@@ -10,6 +10,8 @@ mod buffers;
 mod forward;
 mod graph;
 mod plan;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, OnceLock};
 

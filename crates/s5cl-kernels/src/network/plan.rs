@@ -4,6 +4,7 @@ use candle_core::{Result, Tensor, bail};
 
 use crate::Conv2dConfig;
 use crate::conv2d::geometry::{Geometry, Map};
+use crate::max_pool2d;
 use crate::window::Window;
 
 /// A layer and the index of the layers that it reads; the indices of its parameters and
@@ -103,7 +104,7 @@ impl Plan {
                     let Map { height, width, channels } = plan.maps[input];
                     let kernel = (kernel, kernel);
                     let window = Window { height, width, kernel, stride, padding };
-                    let window = window.checked("network: max_pool2d")?;
+                    let window = max_pool2d::checked(window, "network: max_pool2d")?;
                     plan.windows[index] = Some(window);
                     Map { height: window.out_height(), width: window.out_width(), channels }
                 }

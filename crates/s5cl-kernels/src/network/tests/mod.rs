@@ -1,0 +1,6 @@
+//! Whole networks against the same in f64, which finite differences check; and their contract.
+
+mod cases;
+mod contract;
+mod reference;
+mod values;
