@@ -33,11 +33,10 @@ pub trait Encoder: Send + Sync {
 }
 
 /// The names that [`encoder`] knows.
-pub const ENCODERS: [&str; 4] = ["resnet18", "resnet18-small", "resnet-narrow", "resnet-slim"];
+pub const ENCODERS: [&str; 3] = ["resnet18", "resnet18-small", "resnet-slim"];
 
 /// Builds an encoder by its name: `resnet18` is torchvision's, `resnet18-small` has the stem for
-/// small images; `resnet-narrow` and `resnet-slim` are the small stem on one block a stage with half
-/// and a quarter of the channels, for the CPU.
+/// small images, `resnet-slim` is the small stem on one narrow block a stage, for the CPU.
 ///
 /// # Errors
 ///
@@ -46,7 +45,6 @@ pub fn encoder(name: &str, builder: &VarBuilder<'_>) -> Result<Box<dyn Encoder>>
     let config = match name {
         "resnet18" => ResNetConfig::resnet18(),
         "resnet18-small" => ResNetConfig::resnet18_small(),
-        "resnet-narrow" => ResNetConfig::narrow(),
         "resnet-slim" => ResNetConfig::slim(),
         _ => bail!("unknown encoder {name:?}: use one of {}", ENCODERS.join(", ")),
     };

@@ -39,12 +39,6 @@ impl ResNetConfig {
         Self { stem: Stem::Small, ..Self::resnet18() }
     }
 
-    /// One block a stage and half of the channels, for small images on a CPU.
-    #[must_use]
-    pub fn narrow() -> Self {
-        Self { stem: Stem::Small, blocks: [1; 4], channels: [32, 64, 128, 256] }
-    }
-
     /// One block a stage and a quarter of the channels, for small images on a CPU.
     #[must_use]
     pub fn slim() -> Self {
