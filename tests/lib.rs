@@ -19,6 +19,9 @@ mod golden_optimizers;
 /// A small ResNet with torchvision's keys against torchvision's features and gradients.
 #[cfg(test)]
 mod golden_resnet;
+/// Three steps of training a narrow ResNet-18 against PyTorch's.
+#[cfg(test)]
+mod golden_training;
 
 /// Gradients of the kernels against differences of plain reference formulas.
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod cards;
 mod documents;
 mod features;
+mod layers;
 mod manifests;
 mod sources;
 

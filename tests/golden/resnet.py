@@ -28,6 +28,7 @@ from golden_files import FOLDER, fix_threads, versions, write_json, write_safete
 
 WIDTHS = [4, 8, 8, 16]
 STRIDES = [1, 2, 2, 2]
+BLOCKS = [1, 1, 1, 1]
 GRADIENTS = [
     "conv1.weight",
     "bn1.weight",
@@ -63,14 +64,15 @@ class Block(nn.Module):
 
 
 class TinyResNet(nn.Module):
-    def __init__(self, kernel, stride, padding, pool, widths=WIDTHS):
+    def __init__(self, kernel, stride, padding, pool, widths=WIDTHS, blocks=BLOCKS):
         super().__init__()
         self.conv1 = nn.Conv2d(3, widths[0], kernel, stride, padding, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.maxpool = nn.MaxPool2d(3, 2, 1) if pool else nn.Identity()
         n_in = widths[0]
-        for number, (width, stride) in enumerate(zip(widths, STRIDES), start=1):
-            setattr(self, f"layer{number}", nn.Sequential(Block(n_in, width, stride)))
+        for number, (width, stride, n) in enumerate(zip(widths, STRIDES, blocks), start=1):
+            more = [Block(width, width, 1) for _ in range(n - 1)]
+            setattr(self, f"layer{number}", nn.Sequential(Block(n_in, width, stride), *more))
             n_in = width
 
     def forward(self, x):
@@ -83,14 +85,15 @@ class TinyResNet(nn.Module):
 def check_against_torchvision():
     """The same module at torchvision's widths takes its weights and gives its features."""
     block = torchvision.models.resnet.BasicBlock
-    theirs = torchvision.models.resnet.ResNet(block, [1, 1, 1, 1]).double()
-    theirs.fc = nn.Identity()
-    ours = TinyResNet(*STEMS["stem7"], widths=[64, 128, 256, 512]).double()
-    ours.load_state_dict(theirs.state_dict())
     images = torch.randn(2, 3, 45, 45, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    for mode in (True, False):
-        difference = (theirs.train(mode)(images) - ours.train(mode)(images)).abs().max()
-        assert difference < 1e-12, difference
+    for blocks in (BLOCKS, [2, 2, 2, 2]):
+        theirs = torchvision.models.resnet.ResNet(block, blocks).double()
+        theirs.fc = nn.Identity()
+        ours = TinyResNet(*STEMS["stem7"], widths=[64, 128, 256, 512], blocks=blocks).double()
+        ours.load_state_dict(theirs.state_dict())
+        for mode in (True, False):
+            difference = (theirs.train(mode)(images) - ours.train(mode)(images)).abs().max()
+            assert difference < 1e-12, difference
 
 
 def randomize(model, generator):
@@ -154,7 +157,7 @@ def main():
         {
             "versions": versions("torch", "torchvision"),
             "widths": WIDTHS,
-            "blocks": [1, 1, 1, 1],
+            "blocks": BLOCKS,
             "strides": STRIDES,
             "stems": {name: case(name, seed) for seed, name in enumerate(STEMS, start=1)},
         },

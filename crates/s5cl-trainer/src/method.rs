@@ -207,9 +207,11 @@ impl Method {
 #[cfg(test)]
 mod tests {
     use candle_core::{Device, Tensor};
+    use s5cl_backbone::{ENCODERS, Model, ModelConfig, Normalization, Parameters};
     use s5cl_losses::HierarchyConfig;
 
     use super::{Method, MethodConfig, MethodKind};
+    use crate::{Batch, Views};
 
     fn config() -> MethodConfig {
         MethodConfig {
@@ -231,6 +233,44 @@ mod tests {
             [ramp.pseudo_share(781), ramp.pseudo_share(831), ramp.pseudo_share(900)],
             [0.0, 0.5, 1.0]
         );
+        Ok(())
+    }
+
+    fn views(n_images: usize, size: usize) -> Views {
+        let pixels = |factor: usize| {
+            (0..n_images * size * size * 3).map(|i| (i * factor % 251) as u8).collect()
+        };
+        Views { weak: pixels(7), strong: pixels(31), n_images, height: size, width: size }
+    }
+
+    /// candle's own convolutions, normalizations and sums would leave maps between layers in the
+    /// graph, which is what makes its backward pass slow.
+    #[test]
+    fn step_has_no_maps_in_its_graph() -> Result<(), Box<dyn std::error::Error>> {
+        /// Whatever stands behind the encoder: heads, cuts and terms.
+        const MOST_OTHERS: usize = 16;
+        let method = Method::new(MethodConfig { pseudo_ramp_steps: 1, ..config() })?;
+        let (labeled, unlabeled) = (views(4, 32), Some(views(3, 32)));
+        let batch = Batch { labeled, labels: vec![0, 0, 1, 1], unlabeled };
+        for name in ENCODERS {
+            let config = ModelConfig { encoder: name.into(), embedding_dim: 8, n_classes: 2 };
+            let parameters = Parameters::new(0);
+            let model = Model::new(&config, &parameters.builder(&Device::Cpu))?;
+            for step in [0, 1000] {
+                let loss = method.loss(&model, &Normalization::HALF, &batch, step, &Device::Cpu)?;
+                let nodes = loss.terms.total.sorted_nodes();
+                let is_maps = |node: &&&Tensor| node.rank() > 2 && !node.is_variable();
+                let maps: Vec<_> = nodes.iter().filter(is_maps).collect();
+                assert!(maps.is_empty(), "{name}: {maps:?}");
+                // Every weight is in the graph, and one node ties two of the encoder's.
+                let weights = parameters.trainable();
+                for (key, weight) in &weights {
+                    assert!(nodes.iter().any(|node| node.id() == weight.id()), "{name}: {key}");
+                }
+                let most = weights.len() + weights.len().div_ceil(2) + MOST_OTHERS;
+                assert!(nodes.len() <= most, "{name}: {} nodes, {most} expected", nodes.len());
+            }
+        }
         Ok(())
     }
 

@@ -185,6 +185,15 @@ fn winograd_of_maps_of_any_size_is_the_definition() {
     }
 }
 
+/// Their golden values are to be values of Winograd's convolution too.
+#[test]
+fn winograd_pays_in_the_golden_resnets() {
+    for maps in [[3, 31, 35, 32], [3, 31, 47, 32]] {
+        let geometry = Geometry::new(&maps, &[32, 32, 3, 3], Conv2dConfig::same(3)).unwrap();
+        assert!(winograd::pays(&geometry), "{geometry:?}");
+    }
+}
+
 #[test]
 fn conv2d_has_the_same_bits_on_any_threads() {
     let cases = [

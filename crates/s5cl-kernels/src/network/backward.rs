@@ -75,9 +75,9 @@ impl Pass<'_> {
     fn layer(&mut self, index: usize, gradient: Vec<f32>) -> Result<()> {
         match self.tape.plan.layers[index] {
             Layer::Images => Ok(()),
-            Layer::Conv2d { input, weight, .. } => self.conv2d(index, input, weight, gradient),
+            Layer::Conv2d { input, weight, .. } => self.convolution(index, input, weight, gradient),
             Layer::BatchNorm { .. } => {
-                self.batch_norm(index, gradient);
+                self.normalization(index, gradient);
                 Ok(())
             }
             Layer::MaxPool2d { input, .. } => {
@@ -101,7 +101,7 @@ impl Pass<'_> {
         }
     }
 
-    fn conv2d(
+    fn convolution(
         &mut self,
         index: usize,
         input: usize,
@@ -126,7 +126,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    fn batch_norm(&mut self, index: usize, mut gradient: Vec<f32>) {
+    fn normalization(&mut self, index: usize, mut gradient: Vec<f32>) {
         let Layer::BatchNorm { input, residual, relu, epsilon, weight, statistics } =
             self.tape.plan.layers[index]
         else {
