@@ -131,7 +131,7 @@ fn batch_norm_is_the_golden_one() -> TestResult {
         let input = Var::from_tensor(&case.maps(arrays, "input")?)?;
         let channels = input.dim(3)?;
         let (mut net, builder) = (ConvNet::new(), parameters.builder(&Device::Cpu));
-        net.batch_norm(net.layers.images(), channels, None, false, &builder)?;
+        net.batch_norm(net.images(), channels, None, false, &builder)?;
         for (name, variable) in parameters.all() {
             variable.set(case.array(arrays, &name)?)?;
         }

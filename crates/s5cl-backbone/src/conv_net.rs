@@ -1,6 +1,6 @@
 //! A network of convolutions with its parameters and running statistics.
 
-use candle_core::{Result, Tensor, Var};
+use candle_core::{Result, Tensor, Var, bail};
 use candle_nn::init::{FanInOut, NonLinearity, NormalOrUniform};
 use candle_nn::{Init, VarBuilder};
 use s5cl_kernels::{Conv2dConfig, Maps, Network};
@@ -24,8 +24,7 @@ const CONV: Init = Init::Kaiming {
 /// unbiased form, as PyTorch's do.
 #[derive(Debug)]
 pub struct ConvNet {
-    /// Where the layers without parameters are added.
-    pub layers: Network,
+    layers: Network,
     parameters: Vec<Tensor>,
     statistics: Vec<RunningStatistics>,
 }
@@ -49,13 +48,19 @@ impl ConvNet {
         Self { layers: Network::new(), parameters: Vec::new(), statistics: Vec::new() }
     }
 
+    /// What the network is given.
+    #[must_use]
+    pub fn images(&self) -> Maps {
+        self.layers.images()
+    }
+
     /// Adds a square convolution without bias that keeps the map's size but for its stride, with
     /// `kernel` (odd) and `stride` in pixels; the parameter is `weight`, `[out_channels,
     /// in_channels, kernel, kernel]`.
     ///
     /// # Errors
     ///
-    /// If the builder knows the weight with another shape.
+    /// If the kernel is even, or the builder knows the weight with another shape.
     pub fn conv(
         &mut self,
         input: Maps,
@@ -63,6 +68,9 @@ impl ConvNet {
         (kernel, stride): (usize, usize),
         builder: &VarBuilder<'_>,
     ) -> Result<Maps> {
+        if kernel.is_multiple_of(2) {
+            bail!("{}: expected an odd kernel, got {kernel}", builder.prefix())
+        }
         let shape = (out_channels, in_channels, kernel, kernel);
         self.parameters.push(builder.get_with_hints(shape, "weight", CONV)?);
         Ok(self.layers.conv2d(input, Conv2dConfig { stride, ..Conv2dConfig::same(kernel) }))
@@ -91,6 +99,16 @@ impl ConvNet {
             variance: Var::from_tensor(&constant("running_var", 1.0)?)?,
         });
         Ok(self.layers.batch_norm(input, residual, relu, EPSILON))
+    }
+
+    /// Adds max pooling with `kernel`, `stride` and `padding` in pixels.
+    pub fn max_pool(&mut self, input: Maps, kernel: usize, stride: usize, padding: usize) -> Maps {
+        self.layers.max_pool2d(input, kernel, stride, padding)
+    }
+
+    /// Adds the mean over all pixels.
+    pub fn global_average_pool(&mut self, input: Maps) -> Maps {
+        self.layers.global_average_pool(input)
     }
 
     /// What the last layer gives: f32 `[batch, height, width, channels]`, or `[batch, channels]`

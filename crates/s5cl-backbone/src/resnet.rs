@@ -65,10 +65,10 @@ impl ResNet {
             Stem::Small => (3, 1),
         };
         let mut net = ConvNet::new();
-        let maps = net.conv(net.layers.images(), (3, channels[0]), window, &builder.pp("conv1"))?;
+        let maps = net.conv(net.images(), (3, channels[0]), window, &builder.pp("conv1"))?;
         let mut maps = net.batch_norm(maps, channels[0], None, true, &builder.pp("bn1"))?;
         if *stem == Stem::Standard {
-            maps = net.layers.max_pool2d(maps, 3, 2, 1);
+            maps = net.max_pool(maps, 3, 2, 1);
         }
         let mut in_channels = channels[0];
         for stage in 0..channels.len() {
@@ -80,7 +80,7 @@ impl ResNet {
                 in_channels = channels.1;
             }
         }
-        net.layers.global_average_pool(maps);
+        net.global_average_pool(maps);
         Ok(Self { net, dim: in_channels })
     }
 }

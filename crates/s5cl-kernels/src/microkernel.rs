@@ -3,6 +3,9 @@
 
 use pulp::Simd;
 
+/// The most rows of a tile: with four vectors of columns, 24 of 32 registers.
+pub(crate) const TILE_ROWS: usize = 6;
+
 /// `MR` rows by `NV` vectors of sums.
 pub(crate) type Tile<S, const MR: usize, const NV: usize> = [[<S as Simd>::f32s; NV]; MR];
 

@@ -8,14 +8,13 @@
 //! depends on the number of threads.
 #![expect(unsafe_code, reason = "rows are walked by pointer; bounds are checked once a product")]
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 
 use crate::batch_norm::passes::Affine;
-use crate::microkernel::{Tile, accumulate, load, store, zeros};
+use crate::microkernel::{TILE_ROWS, Tile, accumulate, load, store, zeros};
 use crate::panels::{Panels, vectors_per_panel};
-
-/// Rows of a tile of sums: with four vectors of columns, 24 of 32 registers.
-const TILE_ROWS: usize = 6;
 
 /// Rows that are taken through all panels before the next ones, so that they stay in cache.
 const BLOCK_ROWS: usize = 16 * TILE_ROWS;
@@ -54,6 +53,34 @@ impl Finish<'_> {
     pub(crate) const OVERWRITE: Self = Self { start: Start::Zero, affine: None, relu: false };
     pub(crate) const ADD: Self = Self { start: Start::Output, ..Self::OVERWRITE };
 
+    /// At most one vector of sums, of these columns, that go to this place of the output.
+    #[inline(always)]
+    pub(crate) fn apply<S: Simd>(
+        &self,
+        simd: S,
+        sums: S::f32s,
+        columns: Range<usize>,
+        place: Range<usize>,
+        out: &[f32],
+    ) -> S::f32s {
+        let mut sums = sums;
+        if let Some(Affine { scale, shift }) = self.affine {
+            let (scale, shift) = (&scale[columns.clone()], &shift[columns]);
+            sums = simd.mul_add_e_f32s(sums, read(simd, scale), read(simd, shift));
+        }
+        match self.start {
+            Start::Zero => {}
+            Start::Output => sums = simd.add_f32s(sums, read(simd, &out[place])),
+            Start::Other(other) => sums = simd.add_f32s(sums, read(simd, &other[place])),
+        }
+        if self.relu {
+            // A NaN stays.
+            let zero = simd.splat_f32s(0.0);
+            sums = simd.select_f32s(simd.less_than_f32s(sums, zero), zero, sums);
+        }
+        sums
+    }
+
     /// Whether the affine map, if there is one, has that many columns.
     pub(crate) fn has_columns(&self, n: usize) -> bool {
         self.affine.is_none_or(|affine| affine.scale.len() >= n && affine.shift.len() >= n)
@@ -91,15 +118,25 @@ impl Product<'_> {
             assert!(last_out <= other.len(), "a starting row ends outside");
         }
         assert!(self.finish.has_columns(self.first_affine + cols), "an affine map for each column");
-        self.rhs.arch().dispatch(self);
+        self.rhs.arch().dispatch(Checked(self));
     }
 }
 
-impl WithSimd for Product<'_> {
+/// A product whose operands [`Product::run`] has checked.
+struct Checked<'a>(Product<'a>);
+
+impl WithSimd for Checked<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
+        self.0.blocks(simd);
+    }
+}
+
+impl Product<'_> {
+    #[inline(always)]
+    fn blocks<S: Simd>(mut self, simd: S) {
         let n_rows = self.lhs_rows.len();
         for block in (0..n_rows).step_by(BLOCK_ROWS) {
             let end = (block + BLOCK_ROWS).min(n_rows);
@@ -119,14 +156,12 @@ impl WithSimd for Product<'_> {
             }
         }
     }
-}
 
-impl Product<'_> {
     #[inline(always)]
     fn panel<S: Simd, const NV: usize>(
         &mut self,
         simd: S,
-        rows: std::ops::Range<usize>,
+        rows: Range<usize>,
         panel: usize,
         col: usize,
         n_cols: usize,
@@ -179,33 +214,15 @@ impl Product<'_> {
         col: usize,
         n_cols: usize,
     ) {
-        let floor = simd.splat_f32s(0.0);
         for (m, sums) in tile.into_iter().enumerate() {
             let at = self.out_rows[row + m] + col;
-            for (v, mut sum) in sums.into_iter().enumerate() {
+            for (v, sum) in sums.into_iter().enumerate() {
                 let from = v * S::F32_LANES;
                 let len = S::F32_LANES.min(n_cols - from);
                 let place = at + from..at + from + len;
-                if let Some(Affine { scale, shift }) = self.finish.affine {
-                    let columns = self.first_affine + col + from;
-                    let columns = columns..columns + len;
-                    let (scale, shift) = (&scale[columns.clone()], &shift[columns]);
-                    sum = simd.mul_add_e_f32s(sum, read(simd, scale), read(simd, shift));
-                }
-                match self.finish.start {
-                    Start::Zero => {}
-                    Start::Output => {
-                        sum = simd.add_f32s(sum, read(simd, &self.out[place.clone()]));
-                    }
-                    Start::Other(other) => {
-                        sum = simd.add_f32s(sum, read(simd, &other[place.clone()]));
-                    }
-                }
-                if self.finish.relu {
-                    // A NaN stays.
-                    let is_below = simd.less_than_f32s(sum, floor);
-                    sum = simd.select_f32s(is_below, floor, sum);
-                }
+                let column = self.first_affine + col + from;
+                let sum =
+                    self.finish.apply(simd, sum, column..column + len, place.clone(), self.out);
                 write(simd, &mut self.out[place], sum);
             }
         }

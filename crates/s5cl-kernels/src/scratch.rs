@@ -17,9 +17,17 @@ pub(crate) fn with<R>(len: usize, work: impl FnOnce(&mut [f32]) -> R) -> R {
     result
 }
 
-/// Hands out `len` values, whatever they hold: the smallest free memory that fits.
+/// Hands out `len` values, whatever they hold: the smallest free memory that fits. Where none
+/// does, the largest that is too small makes way, so that a thread keeps no more than it has
+/// needed at once.
 pub(crate) fn take(len: usize) -> Vec<f32> {
-    FREE.with_borrow_mut(|free| best_fit(free, len))
+    FREE.with_borrow_mut(|free| {
+        let largest = free.iter().enumerate().max_by_key(|(_, free)| free.capacity());
+        if let Some((index, _)) = largest.filter(|(_, free)| free.capacity() < len) {
+            free.swap_remove(index);
+        }
+        best_fit(free, len)
+    })
 }
 
 /// Takes memory back.
@@ -45,7 +53,7 @@ pub(crate) fn best_fit(free: &mut Vec<Vec<f32>>, len: usize) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{best_fit, with};
+    use super::{FREE, best_fit, give, take, with};
 
     #[test]
     fn scratch_of_nested_calls_is_apart() {
@@ -54,6 +62,15 @@ mod tests {
             with(5, |inner| inner.fill(2.0));
             assert_eq!(outer, [1.0; 3]);
         });
+    }
+
+    #[test]
+    fn scratch_that_is_too_small_makes_way() {
+        let sizes = || FREE.with_borrow(|free| free.iter().map(Vec::capacity).sum::<usize>());
+        for len in 1..50 {
+            give(take(len));
+        }
+        assert!(sizes() < 60, "{} values are kept", sizes());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::geometry::{Axis, Geometry};
-use crate::microkernel::{accumulate, zeros};
+use crate::microkernel::{TILE_ROWS, accumulate, zeros};
 use crate::panels::vectors_per_panel;
 use crate::product::{read, write};
 use crate::{scratch, simd};
@@ -19,9 +19,6 @@ const PART_INPUTS: usize = 48;
 
 /// Output channels whose weights are turned at a time: a line of cache.
 const TURN_OUTPUTS: usize = 16;
-
-/// Rows of a tile of sums.
-const TILE_ROWS: usize = 6;
 
 /// Pixels that lie a fixed step apart in both maps.
 #[derive(Clone, Copy)]
@@ -213,7 +210,8 @@ impl Part<'_> {
         for run in runs {
             let maps = run.maps + self.first_input + input;
             let gradient = run.gradient + self.first_output + col;
-            let last = run.len - 1;
+            // An empty run counts nothing.
+            let Some(last) = run.len.checked_sub(1) else { continue };
             assert!(
                 maps + last * maps_step + MR <= self.maps.len()
                     && gradient + last * gradient_step + NV * S::F32_LANES <= self.gradient.len()

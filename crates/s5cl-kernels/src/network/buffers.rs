@@ -3,6 +3,7 @@
 //! Fresh memory costs a page fault every 4 KiB, which over the maps of a network is as dear as
 //! computing on them.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::scratch;
@@ -11,8 +12,15 @@ use crate::scratch;
 ///
 /// A pass takes the memory out and brings it back, and holds no lock meanwhile: a thread that
 /// waits for its part of a pass may be given another pass of the same network to compute.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Store(Arc<Mutex<Buffers>>);
+
+impl fmt::Debug for Store {
+    /// Without the values, which may be gigabytes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
+}
 
 impl Store {
     /// The free memory, if it is for the same purpose, the shape of the images and the kind of
@@ -37,7 +45,7 @@ impl Store {
 }
 
 /// Memory that is free for the layers of a pass.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Buffers {
     purpose: Vec<usize>,
     free: Vec<Vec<f32>>,

@@ -1,6 +1,6 @@
 //! The layers of a network, and their shapes for given images and parameters.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Error, Result, Tensor, bail};
 
 use crate::Conv2dConfig;
 use crate::conv2d::geometry::{Geometry, Map};
@@ -76,45 +76,52 @@ impl Plan {
             geometries: vec![None; layers.len()],
             windows: vec![None; layers.len()],
         };
-        for (index, layer) in layers.iter().enumerate() {
-            let map = match *layer {
-                Layer::Images => Map { height, width, channels },
-                Layer::Conv2d { input, config, weight } => {
-                    let Map { height, width, channels } = plan.maps[input];
-                    let maps = [batch, height, width, channels];
-                    let geometry = Geometry::new(&maps, parameters[weight].dims(), config)?;
-                    plan.geometries[index] = Some(geometry);
-                    geometry.output
-                }
-                Layer::BatchNorm { input, residual, weight, .. } => {
-                    let map = plan.maps[input];
-                    for parameter in &parameters[weight..weight + 2] {
-                        if parameter.dims() != [map.channels] {
-                            bail!("network: batch_norm of {map:?} got {:?}", parameter.shape())
-                        }
-                    }
-                    if let Some(residual) = residual
-                        && plan.maps[residual] != map
-                    {
-                        bail!("network: residual {:?} beside {map:?}", plan.maps[residual])
-                    }
-                    map
-                }
-                Layer::MaxPool2d { input, kernel, stride, padding } => {
-                    let Map { height, width, channels } = plan.maps[input];
-                    let kernel = (kernel, kernel);
-                    let window = Window { height, width, kernel, stride, padding };
-                    let window = max_pool2d::checked(window, "network: max_pool2d")?;
-                    plan.windows[index] = Some(window);
-                    Map { height: window.out_height(), width: window.out_width(), channels }
-                }
-                Layer::GlobalAveragePool { input } => {
-                    Map { height: 1, width: 1, channels: plan.maps[input].channels }
-                }
-            };
-            plan.maps.push(map);
+        for index in 0..layers.len() {
+            let images = Map { height, width, channels };
+            let map = plan.layer(index, images, parameters);
+            let named = |error| Error::Msg(format!("network: layer {index}: {error}"));
+            plan.maps.push(map.map_err(named)?);
         }
         Ok(plan)
+    }
+
+    /// What a layer gives, once all before it are known.
+    fn layer(&mut self, index: usize, images: Map, parameters: &[&Tensor]) -> Result<Map> {
+        match self.layers[index] {
+            Layer::Images => Ok(images),
+            Layer::Conv2d { input, config, weight } => {
+                let Map { height, width, channels } = self.maps[input];
+                let maps = [self.batch, height, width, channels];
+                let geometry = Geometry::new(&maps, parameters[weight].dims(), config)?;
+                self.geometries[index] = Some(geometry);
+                Ok(geometry.output)
+            }
+            Layer::BatchNorm { input, residual, weight, .. } => {
+                let map = self.maps[input];
+                for parameter in &parameters[weight..weight + 2] {
+                    if parameter.dims() != [map.channels] {
+                        bail!("batch_norm of {map:?} got {:?}", parameter.shape())
+                    }
+                }
+                match residual.map(|residual| self.maps[residual]) {
+                    Some(residual) if residual != map => {
+                        bail!("batch_norm with residual {residual:?} beside {map:?}")
+                    }
+                    _ => Ok(map),
+                }
+            }
+            Layer::MaxPool2d { input, kernel, stride, padding } => {
+                let Map { height, width, channels } = self.maps[input];
+                let kernel = (kernel, kernel);
+                let window = Window { height, width, kernel, stride, padding };
+                let window = max_pool2d::checked(window, "max_pool2d")?;
+                self.windows[index] = Some(window);
+                Ok(Map { height: window.out_height(), width: window.out_width(), channels })
+            }
+            Layer::GlobalAveragePool { input } => {
+                Ok(Map { height: 1, width: 1, channels: self.maps[input].channels })
+            }
+        }
     }
 
     /// Values that a layer gives for the batch.

@@ -6,10 +6,9 @@
 use pulp::{Simd, WithSimd};
 
 use super::transform::{both_axes, input, output, output_gradient};
-use crate::batch_norm::passes::Affine;
 use crate::conv2d::geometry::Map;
 use crate::microkernel::{load, store};
-use crate::product::{Finish, Start};
+use crate::product::{Finish, write};
 
 /// Outputs of a tile along an axis.
 pub(super) const OUTPUTS: usize = 4;
@@ -156,17 +155,11 @@ impl WithSimd for Collect<'_> {
         assert!(channels.is_multiple_of(S::F32_LANES), "whole vectors of channels");
         let zero = simd.splat_f32s(0.0);
         let origin = self.grid.start(self.first_row);
-        if let Start::Other(other) = self.finish.start {
-            assert!(other.len() >= self.out.len(), "as many starting values as outputs");
-        }
-        assert!(self.finish.has_columns(channels), "an affine map for each channel");
         for (tile, products) in self.products.chunks_exact(tile_len(channels)).enumerate() {
             let (row, col) = (self.first_row + tile / self.grid.cols, tile % self.grid.cols);
             let n_rows = OUTPUTS.min(height - row % self.grid.rows * OUTPUTS);
             let n_cols = OUTPUTS.min(width - col * OUTPUTS);
             let corner = self.grid.start(row) - origin + col * OUTPUTS * channels;
-            let last = corner + ((n_rows - 1) * width + n_cols) * channels;
-            assert!(last <= self.out.len(), "a tile ends outside");
             for channel in (0..channels).step_by(S::F32_LANES) {
                 let mut points = [[zero; INPUTS]; INPUTS];
                 for (point, value) in points.as_flattened_mut().iter_mut().enumerate() {
@@ -183,50 +176,14 @@ impl WithSimd for Collect<'_> {
                 for (y, outputs) in outputs.iter().enumerate().take(n_rows) {
                     for (x, &value) in outputs.iter().enumerate().take(n_cols) {
                         let at = corner + (y * width + x) * channels + channel;
-                        // SAFETY: the last pixel of the tile was checked above, in the output and
-                        // in the starting values; `channel` is below `channels`.
-                        unsafe {
-                            let out = self.out.as_mut_ptr().add(at);
-                            let value = finished(simd, self.finish, value, out, at, channel);
-                            store::<S>(out, value);
-                        }
+                        let place = at..at + S::F32_LANES;
+                        let columns = channel..channel + S::F32_LANES;
+                        let value =
+                            self.finish.apply(simd, value, columns, place.clone(), self.out);
+                        write(simd, &mut self.out[place], value);
                     }
                 }
             }
         }
     }
-}
-
-/// # Safety
-///
-/// `out`, the other start at `at` and the affine map at `channel` must hold a vector.
-#[inline(always)]
-unsafe fn finished<S: Simd>(
-    simd: S,
-    finish: Finish<'_>,
-    mut value: S::f32s,
-    out: *const f32,
-    at: usize,
-    channel: usize,
-) -> S::f32s {
-    // SAFETY: the caller's.
-    unsafe {
-        if let Some(Affine { scale, shift }) = finish.affine {
-            let (scale, shift) = (scale.as_ptr().add(channel), shift.as_ptr().add(channel));
-            value = simd.mul_add_e_f32s(value, load::<S>(scale), load::<S>(shift));
-        }
-        match finish.start {
-            Start::Zero => {}
-            Start::Output => value = simd.add_f32s(value, load::<S>(out)),
-            Start::Other(other) => {
-                value = simd.add_f32s(value, load::<S>(other.as_ptr().add(at)));
-            }
-        }
-    }
-    if finish.relu {
-        let zero = simd.splat_f32s(0.0);
-        // A NaN stays.
-        value = simd.select_f32s(simd.less_than_f32s(value, zero), zero, value);
-    }
-    value
 }
