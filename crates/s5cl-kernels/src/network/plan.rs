@@ -102,7 +102,6 @@ impl Plan {
                 }
                 Layer::MaxPool2d { input, kernel, stride, padding } => {
                     let Map { height, width, channels } = plan.maps[input];
-                    let kernel = (kernel, kernel);
                     let window = Window { height, width, kernel, stride, padding };
                     let window = max_pool2d::checked(window, "network: max_pool2d")?;
                     plan.windows[index] = Some(window);
