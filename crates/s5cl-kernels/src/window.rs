@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use candle_core::{Result, bail};
 
-/// A window of `kernel` times `kernel` pixels that moves by `stride` over a padded `height x width` map.
+/// A window of `kernel` times `kernel` pixels that moves by `stride` over a padded
+/// `height x width` map.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Window {
     pub(crate) height: usize,

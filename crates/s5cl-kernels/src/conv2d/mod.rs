@@ -53,9 +53,9 @@ impl Conv2dConfig {
 /// The gradient for `maps` is not computed when nothing before them can use it, as for images.
 ///
 /// Most 3x3 kernels of stride 1 are convolved by Winograd's algorithm, in tiles of 4x4 outputs. It
-/// subtracts pixels from each other: an infinite pixel, or one that is no number, gives NaN all over
-/// its tile and in the tiles around it that read it, where PyTorch gives infinity, or NaN, only
-/// where the kernel covers the pixel.
+/// subtracts pixels from each other: an infinite pixel, or one that is no number, gives NaN all
+/// over its tile and in the tiles around it that read it, where PyTorch gives infinity, or NaN,
+/// only where the kernel covers the pixel.
 ///
 /// # Errors
 ///
