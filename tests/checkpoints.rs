@@ -1,9 +1,11 @@
 //! Checkpoints of runs: how many stay, and which are refused.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use s5cl_trainer::{Rule, TrainError};
+use candle_core::{Device, Tensor, Var};
+use s5cl_trainer::{Rule, TrainError, WeightAverage};
 
 use crate::golden_files::TestResult;
 use crate::pipeline::{MODEL, SEED, finished};
@@ -107,5 +109,23 @@ fn checkpoint_of_another_model_is_refused() -> TestResult {
         setup.checkpoints(without_average.path(), MODEL).newest()?.ok_or("no checkpoint")?;
     let error = newest.restore(&mut setup.state(SEED)?).unwrap_err();
     assert!(error.to_string().contains("no average"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn average_refuses_weights_of_another_kind_and_decays_out_of_range() -> TestResult {
+    let parameters = BTreeMap::from([("weight".to_owned(), Var::new(&[0_f32], &Device::Cpu)?)]);
+    let mut average = WeightAverage::new(0.9, &parameters)?;
+    for (weight, expected) in [
+        (Tensor::new(&[1_f64], &Device::Cpu)?, "the average of weight is F64 [1]"),
+        (Tensor::new(&[1_f32, 2.0], &Device::Cpu)?, "the average of weight is F32 [2]"),
+    ] {
+        let kept = BTreeMap::from([("weight".to_owned(), weight)]);
+        let error = average.restore(&kept).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    for decay in [-0.1, 1.5, f64::NAN] {
+        assert!(WeightAverage::new(decay, &parameters).is_err(), "{decay}");
+    }
     Ok(())
 }

@@ -1,6 +1,8 @@
-//! SupCon in each of its reductions, NT-Xent and batch-hard triplets against PyTorch.
+//! SupCon in each of its reductions, NT-Xent, batch-hard triplets, and contrast of queries against
+//! keys, against PyTorch.
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Device, NdArray, Tensor, Var};
+use s5cl_kernels::{CrossContrast, Positives, cross_contrast};
 use s5cl_losses::{Reduction, SupCon, SupervisedLoss, TripletMargin, instance_labels};
 use serde::Deserialize;
 
@@ -16,6 +18,7 @@ const GRADIENT: f64 = 1e-5;
 struct Golden {
     cases: Vec<Case>,
     triplet: Vec<TripletCase>,
+    cross: Vec<CrossCase>,
 }
 
 #[derive(Deserialize)]
@@ -49,6 +52,25 @@ struct TripletCase {
     embeddings: Vec<Vec<f32>>,
     #[serde(flatten)]
     expected: Expected,
+}
+
+#[derive(Deserialize)]
+struct CrossCase {
+    name: String,
+    temperatures: Vec<f64>,
+    queries: Vec<Vec<f32>>,
+    keys: Vec<Vec<f32>>,
+    query_labels: Option<Vec<u32>>,
+    key_labels: Option<Vec<u32>>,
+    query_shares: Option<Vec<Vec<f32>>>,
+    key_shares: Option<Vec<Vec<f32>>>,
+    query_weights: Option<Vec<f32>>,
+    key_weights: Option<Vec<f32>>,
+    /// -1: none.
+    excluded: Option<Vec<i64>>,
+    loss: f64,
+    query_gradient: Vec<Vec<f32>>,
+    key_gradient: Vec<Vec<f32>>,
 }
 
 fn golden() -> TestResult<Golden> {
@@ -125,6 +147,50 @@ fn triplet_with_batch_hard_mining_is_the_golden_one() -> TestResult {
         let loss = TripletMargin { margin: case.margin };
         let labels = Tensor::new(case.labels.as_slice(), &Device::Cpu)?;
         check(&case.name, &loss, &case.embeddings, &labels, &case.expected)?;
+    }
+    Ok(())
+}
+
+/// The tensor of values that a case may not have.
+fn optional<T: NdArray + Clone>(values: &Option<T>) -> TestResult<Option<Tensor>> {
+    Ok(values.clone().map(|values| Tensor::new(values, &Device::Cpu)).transpose()?)
+}
+
+#[test]
+fn cross_contrast_is_the_golden_one() -> TestResult {
+    let cases = golden()?.cross;
+    assert_eq!(cases.len(), 6);
+    for case in &cases {
+        let queries = Var::new(case.queries.clone(), &Device::Cpu)?;
+        let keys = Var::new(case.keys.clone(), &Device::Cpu)?;
+        let labels = (optional(&case.query_labels)?, optional(&case.key_labels)?);
+        let shares = (optional(&case.query_shares)?, optional(&case.key_shares)?);
+        let positives = match (&labels, &shares) {
+            ((Some(queries), Some(keys)), _) => Positives::Labels { queries, keys },
+            (_, (Some(queries), Some(keys))) => Positives::Shares { queries, keys },
+            _ => return Err(format!("{} has no positives", case.name).into()),
+        };
+        let place = |excluded: &i64| u32::try_from(*excluded).unwrap_or(u32::MAX);
+        let excluded: Option<Vec<u32>> =
+            case.excluded.as_ref().map(|places| places.iter().map(place).collect());
+        let (query_weights, key_weights) =
+            (optional(&case.query_weights)?, optional(&case.key_weights)?);
+        let excluded = optional(&excluded)?;
+        let config = CrossContrast {
+            temperatures: &case.temperatures,
+            positives,
+            query_weights: query_weights.as_ref(),
+            key_weights: key_weights.as_ref(),
+            excluded: excluded.as_ref(),
+        };
+        let loss = cross_contrast(&queries, &keys, &config)?;
+        assert_values_close(&case.name, &values(&loss)?, &[case.loss], VALUE);
+        let gradients = loss.backward()?;
+        for (variable, expected) in [(&queries, &case.query_gradient), (&keys, &case.key_gradient)]
+        {
+            let expected = Tensor::new(expected.clone(), &Device::Cpu)?;
+            assert_close(&case.name, gradient(&gradients, variable)?, &expected, GRADIENT)?;
+        }
     }
     Ok(())
 }

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
 use s5cl_backbone::{ConvNet, Mode, Parameters};
 use s5cl_kernels::{
-    Conv2dConfig, CrossEntropyConfig, conv2d, cross_entropy, global_average_pool, linear,
-    max_pool2d,
+    Conv2dConfig, CrossEntropyConfig, batch_norm_eval, batch_norm_train, conv2d, cross_entropy,
+    global_average_pool, linear, max_pool2d,
 };
 use s5cl_losses::{Hierarchy, HierarchyConfig, LabeledViews};
 use serde::Deserialize;
@@ -34,6 +34,11 @@ struct Case {
     kernel: Option<usize>,
     stride: Option<usize>,
     padding: Option<usize>,
+    dilation: Option<usize>,
+    groups: Option<usize>,
+    training: Option<bool>,
+    relu: Option<bool>,
+    eps: Option<f64>,
     label_smoothing: Option<f64>,
 }
 
@@ -55,6 +60,13 @@ impl Case {
             (Some(kernel), Some(stride), Some(padding)) => Ok((kernel, stride, padding)),
             _ => Err(format!("{} has no window", self.name).into()),
         }
+    }
+
+    /// How a convolution moves over the map.
+    fn config(&self) -> TestResult<Conv2dConfig> {
+        let (_, stride, padding) = self.window()?;
+        let (dilation, groups) = (self.dilation.unwrap_or(1), self.groups.unwrap_or(1));
+        Ok(Conv2dConfig { stride, padding, dilation, groups })
     }
 
     /// Sends the golden gradient back through an output.
@@ -81,12 +93,10 @@ fn each_case(
 
 #[test]
 fn conv2d_is_the_golden_one() -> TestResult {
-    each_case("conv2d", 10, |case, arrays| {
+    each_case("conv2d", 15, |case, arrays| {
         let input = Var::from_tensor(&case.maps(arrays, "input")?)?;
         let weight = Var::from_tensor(case.array(arrays, "weight")?)?;
-        let (_, stride, padding) = case.window()?;
-        let output =
-            conv2d(&input, &weight, Conv2dConfig { stride, padding, dilation: 1, groups: 1 })?;
+        let output = conv2d(&input, &weight, case.config()?)?;
         assert_close(&case.name, &output, &case.maps(arrays, "output")?, SUMMED)?;
         let gradients = case.backward(arrays, &output)?;
         let (for_input, for_weight) =
@@ -99,12 +109,9 @@ fn conv2d_is_the_golden_one() -> TestResult {
 #[test]
 fn conv2d_of_constant_maps_has_the_golden_weight_gradient() -> TestResult {
     // Images need no gradient; the kernel skips that pass, and must not skip the other.
-    each_case("conv2d", 10, |case, arrays| {
+    each_case("conv2d", 15, |case, arrays| {
         let weight = Var::from_tensor(case.array(arrays, "weight")?)?;
-        let (_, stride, padding) = case.window()?;
-        let input = case.maps(arrays, "input")?;
-        let output =
-            conv2d(&input, &weight, Conv2dConfig { stride, padding, dilation: 1, groups: 1 })?;
+        let output = conv2d(&case.maps(arrays, "input")?, &weight, case.config()?)?;
         let gradients = case.backward(arrays, &output)?;
         let for_weight = gradient(&gradients, &weight)?;
         assert_close(&case.name, for_weight, case.array(arrays, "grad_weight")?, GRADIENT)
@@ -151,6 +158,39 @@ fn batch_norm_is_the_golden_one() -> TestResult {
         for name in ["weight", "bias"] {
             let expected = case.array(arrays, &format!("grad_{name}"))?;
             assert_close(name, gradient(&gradients, &variables[name])?, expected, GRADIENT)?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn batch_norm_with_what_follows_it_is_the_golden_one() -> TestResult {
+    each_case("batch_norm_then", 6, |case, arrays| {
+        let (Some(training), Some(relu), Some(eps)) = (case.training, case.relu, case.eps) else {
+            return Err(format!("{} does not say what it is", case.name).into());
+        };
+        let vector = |name| -> TestResult<Var> { Ok(Var::from_tensor(case.array(arrays, name)?)?) };
+        let maps = |name| -> TestResult<Var> { Ok(Var::from_tensor(&case.maps(arrays, name)?)?) };
+        let (input, weight, bias) = (maps("input")?, vector("weight")?, vector("bias")?);
+        let has_residual = arrays.contains_key(&format!("{}.residual", case.name));
+        let residual = has_residual.then(|| maps("residual")).transpose()?;
+        let after = residual.as_deref();
+        let output = if training {
+            batch_norm_train(&input, &weight, &bias, after, relu, eps)?.maps
+        } else {
+            let (mean, variance) = (vector("mean")?, vector("variance")?);
+            batch_norm_eval(&input, &weight, &bias, &mean, &variance, after, relu, eps)?
+        };
+        assert_close(&case.name, &output, &case.maps(arrays, "output")?, SUMMED)?;
+        let gradients = case.backward(arrays, &output)?;
+        for (name, variable) in [("weight", &weight), ("bias", &bias)] {
+            let expected = case.array(arrays, &format!("grad_{name}"))?;
+            assert_close(&case.name, gradient(&gradients, variable)?, expected, GRADIENT)?;
+        }
+        for (name, variable) in [("input", Some(&input)), ("residual", residual.as_ref())] {
+            let Some(variable) = variable else { continue };
+            let expected = case.maps(arrays, &format!("grad_{name}"))?;
+            assert_close(&case.name, gradient(&gradients, variable)?, &expected, GRADIENT)?;
         }
         Ok(())
     })

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use s5cl_kernels::gradient_norm;
 use s5cl_trainer::{Optimizer, OptimizerConfig, Rule, clip_scale};
 use serde::Deserialize;
@@ -165,7 +165,23 @@ fn optimizer_refuses_the_state_of_another_rule() -> TestResult {
     let error = adamw.restore(&adamax.state()?, 10).unwrap_err().to_string();
     assert!(error.contains("square/bias"), "{error}");
     assert_eq!(adamw.steps(), 0, "nothing may change on refusal");
+    let mut state = adamw.state()?;
+    let key = "square/bias".to_owned();
+    for (dtype, shape, expected) in [
+        (DType::F64, [3], "square/bias is F64 [3], expected F32 [3]"),
+        (DType::F32, [7], "square/bias is F32 [7], expected F32 [3]"),
+    ] {
+        state.insert(key.clone(), Tensor::zeros(&shape, dtype, &Device::Cpu)?);
+        let error = adamw.restore(&state, 10).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
     Ok(())
+}
+
+#[test]
+fn clip_scale_does_not_hide_a_norm_that_is_no_number() {
+    assert!(clip_scale(f64::NAN, 1.0).is_nan());
+    assert_eq!([clip_scale(f64::INFINITY, 1.0), clip_scale(0.0, 1.0)], [0.0, 1.0]);
 }
 
 #[test]

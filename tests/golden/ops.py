@@ -6,8 +6,10 @@ above; `grad_*` is what the operation gives back for it.
 
 - max pooling on small integers, 3x3 with stride 2 and padding 1 and other windows: among equal
   values the first in row-major order receives the gradient.
-- conv2d: strides 1 and 2, paddings 0, 1 and 3, kernels 1, 3 and 7, square and not.
-- batch norm: training forward, gradients, running statistics (unbiased variance), evaluation.
+- conv2d: strides 1 and 2, paddings 0, 1 and 3, kernels 1, 3 and 7, square and not; dilation and
+  groups, which are 1 where a case does not name them.
+- batch norm: training forward, gradients, running statistics (unbiased variance), evaluation; with
+  a residual sum, a ReLU and both behind it, by the batch's statistics and by given ones.
 - global average pooling, linear layers, and cross entropy with label smoothing, mean over the
   batch.
 
@@ -33,6 +35,14 @@ CONVOLUTIONS = [
     ("conv2d_7x7_stride2_even", (1, 3, 12, 10), (4, 3, 7, 7), 2, 3),
     ("conv2d_3x3_one_pixel", (3, 4, 1, 1), (6, 4, 3, 3), 1, 1),
     ("conv2d_3x3_wide", (1, 4, 6, 6), (17, 4, 3, 3), 1, 1),
+]
+SPREAD_CONVOLUTIONS = [
+    # name, input [N, C, H, W], weight [O, C / groups, K, K], stride, padding, dilation, groups
+    ("conv2d_dilated", (2, 3, 9, 8), (5, 3, 3, 3), 1, 2, 2, 1),
+    ("conv2d_dilated_stride2", (1, 4, 11, 9), (3, 4, 3, 3), 2, 1, 3, 1),
+    ("conv2d_groups", (2, 6, 7, 5), (4, 3, 3, 3), 1, 1, 1, 2),
+    ("conv2d_depthwise", (2, 5, 6, 7), (10, 1, 3, 3), 2, 1, 1, 5),
+    ("conv2d_dilated_groups", (2, 6, 9, 10), (9, 2, 3, 3), 1, 2, 2, 3),
 ]
 
 
@@ -73,9 +83,9 @@ def average_pool(shape):
     return with_gradients(lambda input: input.mean(dim=(2, 3)), {"input": draw(*shape)})
 
 
-def convolution(input_shape, weight_shape, stride, padding):
+def convolution(input_shape, weight_shape, stride, padding, dilation=1, groups=1):
     return with_gradients(
-        lambda input, weight: F.conv2d(input, weight, stride=stride, padding=padding),
+        lambda input, weight: F.conv2d(input, weight, None, stride, padding, dilation, groups),
         {"input": draw(*input_shape), "weight": draw(*weight_shape, scale=0.3)},
     )
 
@@ -97,6 +107,22 @@ def batch_norm(shape, momentum, eps):
         lambda input, weight, bias: F.batch_norm(input, mean, var, weight, bias, True, momentum, eps), inputs
     )
     return {**state, **arrays, "running_mean_after": mean, "running_var_after": var, "output_eval": evaluated}
+
+
+def batch_norm_then(shape, training, residual, relu, eps):
+    """Normalization, then the sum with a residual and a ReLU, where asked for."""
+    channels = shape[1]
+    mean, var = draw(channels, scale=0.4), draw(channels, scale=0.2, shift=1.2).abs()
+
+    def normalized(input, weight, bias, residual=0.0):
+        # Copies: training moves the statistics that it is handed.
+        statistics = (mean.clone(), var.clone())
+        maps = F.batch_norm(input, *statistics, weight, bias, training, 0.1, eps) + residual
+        return F.relu(maps) if relu else maps
+
+    inputs = {"input": draw(*shape, scale=2.0, shift=0.7), "weight": draw(channels), "bias": draw(channels)}
+    arrays = with_gradients(normalized, {**inputs, "residual": draw(*shape)} if residual else inputs)
+    return {"mean": mean, "variance": var, **arrays}
 
 
 def cross_entropy(logits, labels, smoothing):
@@ -135,6 +161,15 @@ def main():
     logits, labels = draw(1, 4, scale=10.0), torch.tensor([2])
     add("cross_entropy_one_row", "cross_entropy", cross_entropy(logits, labels, 0.0), label_smoothing=0.0)
     add("cross_entropy_even", "cross_entropy", cross_entropy(draw(3, 4), torch.tensor([1, 1, 0]), 1.0), label_smoothing=1.0)
+    for name, input_shape, weight_shape, stride, padding, dilation, groups in SPREAD_CONVOLUTIONS:
+        arrays = convolution(input_shape, weight_shape, stride, padding, dilation, groups)
+        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        add(name, "conv2d", arrays, kernel=weight_shape[2], **options)
+    for training in (True, False):
+        for residual, relu in ((True, False), (False, True), (True, True)):
+            name = "batch_norm_" + ("train" if training else "eval") + "_residual" * residual + "_relu" * relu
+            arrays = batch_norm_then((3, 4, 5, 6), training, residual, relu, 1e-5)
+            add(name, "batch_norm_then", arrays, training=training, residual=residual, relu=relu, eps=1e-5)
 
     write_json(FOLDER / "ops.json", {"versions": versions("torch"), "cases": cases})
     write_safetensors(FOLDER / "ops.safetensors", tensors, {"script": "tests/golden/ops.py"})

@@ -1,4 +1,4 @@
-"""supcon.json: supervised contrastive and triplet losses with their gradients.
+"""supcon.json: contrastive and triplet losses with their gradients.
 
 `cases`: one batch each; every reduction gives a loss and its gradient with respect to the raw
 embeddings (cosine similarity, so normalization is inside the gradient).
@@ -13,6 +13,9 @@ The last two are written here from the formula, twice (numpy loops for the value
 gradient), and must agree before anything is stored.
 
 `triplet`: TripletMarginLoss with BatchHardMiner and the library's defaults, named in each case.
+
+`cross`: queries against keys, with one positive or several, soft ones, weights of queries and
+keys, and a key that each query leaves out (-1: none), from the formula, pair by pair.
 
 Inputs are float32 values, all arithmetic is float64. Made with torch 2.15.0 and
 pytorch-metric-learning 2.9.0. Run: python tests/golden/supcon.py
@@ -132,6 +135,53 @@ def triplet_case(name, embeddings, labels, margin):
     }
 
 
+def cross_formula(queries, keys, case):
+    """The weighted sum over queries of log sum_j beta_j exp(s_ij) - sum_j w_ij s_ij / sum_j w_ij."""
+    losses, weights = [], []
+    for i, query in enumerate(queries):
+        others = [j for j in range(len(keys)) if case["excluded"] is None or case["excluded"][i] != j]
+        similarities = torch.stack([query @ keys[j] for j in others]) / case["temperatures"][i]
+        if case["query_shares"] is None:
+            affinities = torch.tensor([float(case["query_labels"][i] == case["key_labels"][j]) for j in others])
+        else:
+            affinities = torch.stack([case["query_shares"][i].double() @ case["key_shares"][j].double() for j in others])
+        if affinities.sum() == 0:
+            continue
+        beta = torch.ones(len(keys)) if case["key_weights"] is None else case["key_weights"]
+        log_sum = (similarities + beta[others].double().log()).logsumexp(0)
+        losses.append(log_sum - (affinities.double() * similarities).sum() / affinities.double().sum())
+        weights.append(1.0 if case["query_weights"] is None else case["query_weights"][i].double())
+    if case["query_weights"] is None:
+        weights = [1.0 / len(losses)] * len(losses)
+    return sum(weight * loss for weight, loss in zip(weights, losses))
+
+
+def cross_case(name, n, n_keys, dim, seed, temperatures, labels=None, classes=None, weights=False, excluded=None):
+    """`labels` of queries and keys, or soft labels of so many `classes`."""
+    shares = (lambda rows, at: draw(rows, classes, seed + at).abs()) if classes else (lambda rows, at: None)
+    key_weights = draw(1, n_keys, seed + 5)[0].abs() if weights else None
+    if weights:
+        key_weights[1] = 0.0  # a place of the queue that is not filled yet
+    case = {
+        "name": name,
+        "temperatures": temperatures * n if len(temperatures) == 1 else temperatures,
+        "queries": draw(n, dim, seed),
+        "keys": draw(n_keys, dim, seed + 1),
+        "query_labels": labels[0] if labels else None,
+        "key_labels": labels[1] if labels else None,
+        "query_shares": shares(n, 2),
+        "key_shares": shares(n_keys, 3),
+        "query_weights": draw(1, n, seed + 4)[0].abs() if weights else None,
+        "key_weights": key_weights,
+        "excluded": excluded,
+    }
+    queries, keys = (case[which].double().requires_grad_() for which in ("queries", "keys"))
+    loss = cross_formula(queries, keys, case)
+    loss.backward()
+    gradients = {"query_gradient": short(queries.grad), "key_gradient": short(keys.grad)}
+    return {**case, "loss": loss.double(), **gradients}
+
+
 def main():
     fix_threads()
     balanced = [0, 1, 2, 3] * 6
@@ -154,9 +204,19 @@ def main():
         triplet_case("singletons", draw(9, 5, 21), [0, 0, 0, 1, 1, 2, 3, 4, 0], 0.2),
         triplet_case("well_separated", separated(), [0, 0, 1, 1, 2, 2], 0.1),
     ]
+    cross = [
+        cross_case("one_positive", 4, 6, 5, 30, [0.2], labels=([0, 1, 2, 3], [3, 2, 1, 0, 4, 5])),
+        cross_case("without_positives", 5, 7, 4, 40, [0.3], labels=([0, 1, 0, 9, 2], [0, 0, 1, 1, 2, 3, 3])),
+        cross_case("excluded", 3, 5, 4, 50, [0.2], labels=([0, 1, 2], [0, 1, 0, 1, 2]), excluded=[0, 1, 4]),
+        cross_case("soft", 4, 6, 5, 60, [0.1, 0.2, 0.5, 1.0], classes=3),
+        cross_case("soft_weighted_excluded", 6, 9, 5, 70, [0.2], classes=4, weights=True, excluded=[0, 1, 8, -1, 3, 3]),
+        cross_case(
+            "weighted", 4, 6, 3, 80, [0.2], labels=([0, 1, 1, 2], [1, 0, 1, 0, 2, 2]), weights=True, excluded=[-1, 0, 5, 4]
+        ),
+    ]
     write_json(
         FOLDER / "supcon.json",
-        {"versions": versions("torch", "pytorch-metric-learning"), "cases": cases, "triplet": triplets},
+        {"versions": versions("torch", "pytorch-metric-learning"), "cases": cases, "triplet": triplets, "cross": cross},
     )
 
 

@@ -55,7 +55,7 @@ impl CustomOp1 for GlobalAveragePool {
         let (_batch, _pixels, channels) = geometry(maps.shape())?;
         let gradient = gradient.contiguous()?;
         let mut out = vec![0.0; maps.elem_count()];
-        global_average_pool_backward(&Values::of(&gradient)?, &mut out, channels);
+        global_average_pool_backward(&Values::of(&gradient, self.name())?, &mut out, channels);
         Ok(Some(Tensor::from_vec(out, maps.shape(), maps.device())?))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ops::{Deref, Range};
 
+use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Layout, Result, Storage, StorageRef, Tensor, bail};
 
 /// The values of a contiguous f32 tensor on the CPU, held for reading.
@@ -11,16 +12,14 @@ pub(crate) struct Values<'a> {
 }
 
 impl<'a> Values<'a> {
-    /// Fails when the tensor is not on the CPU, not f32 or not contiguous.
-    pub(crate) fn of(tensor: &'a Tensor) -> Result<Self> {
+    /// Fails, in the name of `op`, when the tensor is not on the CPU, not f32 or not contiguous.
+    pub(crate) fn of(tensor: &'a Tensor, op: &str) -> Result<Self> {
         let (storage, layout) = tensor.storage_and_layout();
-        let Some((start, end)) = layout.contiguous_offsets() else {
-            bail!("expected a contiguous tensor, got strides {:?}", layout.stride())
-        };
         if !matches!(&*storage, Storage::Cpu(CpuStorage::F32(_))) {
-            bail!("expected an f32 tensor on the CPU, got {:?}", tensor.dtype())
+            let (dtype, shape, device) = (tensor.dtype(), tensor.shape(), tensor.device());
+            bail!("{op}: expected f32 on the CPU, got {dtype:?} {shape:?} on {device:?}")
         }
-        Ok(Self { storage, range: start..end })
+        Ok(Self { storage, range: contiguous(layout, op)? })
     }
 }
 
@@ -37,12 +36,9 @@ impl Deref for Values<'_> {
 
 /// The values of a contiguous f32 operand, as a custom operation is handed them.
 pub(crate) fn operand<'a>(storage: &'a CpuStorage, layout: &Layout, op: &str) -> Result<&'a [f32]> {
-    let CpuStorage::F32(values) = storage else {
-        bail!("{op}: expected f32 values, got {:?}", storage_dtype(storage))
-    };
-    match layout.contiguous_offsets() {
-        Some((start, end)) => Ok(&values[start..end]),
-        None => bail!("{op}: expected a contiguous tensor, got strides {:?}", layout.stride()),
+    match storage {
+        CpuStorage::F32(values) => Ok(&values[contiguous(layout, op)?]),
+        other => bail!("{}", not_f32(other, layout, op)),
     }
 }
 
@@ -52,17 +48,45 @@ pub(crate) fn operand_mut<'a>(
     layout: &Layout,
     op: &str,
 ) -> Result<&'a mut [f32]> {
-    let dtype = storage_dtype(storage);
-    let CpuStorage::F32(values) = storage else {
-        bail!("{op}: expected f32 values, got {dtype:?}")
-    };
-    match layout.contiguous_offsets() {
-        Some((start, end)) => Ok(&mut values[start..end]),
-        None => bail!("{op}: expected a contiguous tensor, got strides {:?}", layout.stride()),
+    match storage {
+        CpuStorage::F32(values) => Ok(&mut values[contiguous(layout, op)?]),
+        other => bail!("{}", not_f32(other, layout, op)),
     }
 }
 
-fn storage_dtype(storage: &CpuStorage) -> candle_core::DType {
-    use candle_core::backend::BackendStorage;
-    storage.dtype()
+fn contiguous(layout: &Layout, op: &str) -> Result<Range<usize>> {
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(start..end),
+        None => bail!(
+            "{op}: expected a contiguous tensor, got {:?} of strides {:?}",
+            layout.shape(),
+            layout.stride()
+        ),
+    }
+}
+
+fn not_f32(storage: &CpuStorage, layout: &Layout, op: &str) -> String {
+    format!("{op}: expected f32 on the CPU, got {:?} {:?}", storage.dtype(), layout.shape())
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Result};
+
+    use super::Values;
+    use crate::checks::{drawn, refusal};
+
+    #[test]
+    fn values_refuse_what_is_not_f32_or_contiguous_and_name_op_and_shape() -> Result<()> {
+        let tensor = drawn(1, &[2, 3])?;
+        assert_eq!(Values::of(&tensor.narrow(0, 1, 1)?, "op")?.len(), 3);
+        let message = refusal(Values::of(&tensor.to_dtype(DType::F64)?, "op"));
+        assert!(
+            message.contains("op: expected f32 on the CPU, got F64 [2, 3] on Cpu"),
+            "{message}"
+        );
+        let message = refusal(Values::of(&tensor.t()?, "op"));
+        assert!(message.contains("op: expected a contiguous tensor, got [3, 2]"), "{message}");
+        Ok(())
+    }
 }

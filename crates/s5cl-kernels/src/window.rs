@@ -1,15 +1,16 @@
-//! The geometry of windows that slide over feature maps, shared by convolution and pooling.
+//! The geometry of square windows that slide over feature maps, as pooling has them.
 
 use std::ops::Range;
 
 use candle_core::{Result, bail};
 
-/// A square window of `kernel` pixels that moves by `stride` over a padded `height x width` map.
+/// A window of `kernel` times `kernel` pixels that moves by `stride` over a padded
+/// `height x width` map.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Window {
     pub(crate) height: usize,
     pub(crate) width: usize,
-    pub(crate) kernel: (usize, usize),
+    pub(crate) kernel: usize,
     pub(crate) stride: usize,
     pub(crate) padding: usize,
 }
@@ -21,18 +22,18 @@ impl Window {
         if stride == 0 {
             bail!("{op}: stride must be at least 1")
         }
-        if height + 2 * padding < kernel.0 || width + 2 * padding < kernel.1 {
-            bail!("{op}: kernel {kernel:?} is larger than {height} x {width} padded by {padding}")
+        if height.min(width) + 2 * padding < kernel {
+            bail!("{op}: kernel {kernel} is larger than {height} x {width} padded by {padding}")
         }
         Ok(self)
     }
 
     pub(crate) fn out_height(&self) -> usize {
-        (self.height + 2 * self.padding - self.kernel.0) / self.stride + 1
+        (self.height + 2 * self.padding - self.kernel) / self.stride + 1
     }
 
     pub(crate) fn out_width(&self) -> usize {
-        (self.width + 2 * self.padding - self.kernel.1) / self.stride + 1
+        (self.width + 2 * self.padding - self.kernel) / self.stride + 1
     }
 
     /// Windows of one image.
@@ -48,12 +49,12 @@ impl Window {
     /// The part of the kernel's rows that falls inside the map for output row `out_y`, and the
     /// map's row that the first of them meets.
     pub(crate) fn rows(&self, out_y: usize) -> (Range<usize>, usize) {
-        overlap(out_y * self.stride, self.padding, self.kernel.0, self.height)
+        overlap(out_y * self.stride, self.padding, self.kernel, self.height)
     }
 
     /// The same for columns.
     pub(crate) fn cols(&self, out_x: usize) -> (Range<usize>, usize) {
-        overlap(out_x * self.stride, self.padding, self.kernel.1, self.width)
+        overlap(out_x * self.stride, self.padding, self.kernel, self.width)
     }
 }
 
@@ -71,7 +72,7 @@ mod tests {
 
     #[test]
     fn window_clips_at_both_borders() {
-        let window = Window { height: 5, width: 5, kernel: (3, 3), stride: 2, padding: 1 };
+        let window = Window { height: 5, width: 5, kernel: 3, stride: 2, padding: 1 };
         assert_eq!((window.out_height(), window.out_width()), (3, 3));
         assert_eq!(window.rows(0), (1..3, 0));
         assert_eq!(window.rows(1), (0..3, 1));
@@ -80,14 +81,14 @@ mod tests {
 
     #[test]
     fn window_beside_the_map_is_empty() {
-        let window = Window { height: 2, width: 3, kernel: (1, 2), stride: 1, padding: 2 };
+        let window = Window { height: 2, width: 3, kernel: 1, stride: 1, padding: 2 };
         assert_eq!((window.rows(0), window.rows(5)), ((1..1, 0), (0..0, 2)));
-        assert_eq!((window.cols(0), window.cols(5)), ((2..2, 0), (0..0, 3)));
+        assert_eq!((window.cols(0), window.cols(6)), ((1..1, 0), (0..0, 3)));
     }
 
     #[test]
     fn window_too_large_is_refused() {
-        let window = Window { height: 2, width: 9, kernel: (5, 5), stride: 1, padding: 1 };
+        let window = Window { height: 2, width: 9, kernel: 5, stride: 1, padding: 1 };
         assert!(window.checked("pool").is_err());
     }
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Result, Shape, Tensor, Var, bail};
 use s5cl_kernels::average_step;
 
+use crate::state::kept;
+
 /// The average over past steps of every weight and statistic of a model.
 pub struct WeightAverage {
     decay: f64,
@@ -13,12 +15,15 @@ pub struct WeightAverage {
 }
 
 impl WeightAverage {
-    /// Starts at the present weights. `decay` is the share of the past, between 0 and 1.
+    /// Starts at the present weights. `decay` is the share of the past, from 0 to 1.
     ///
     /// # Errors
     ///
-    /// If a weight is not f32.
+    /// If a weight is not f32, or the decay is out of its range.
     pub fn new(decay: f64, parameters: &BTreeMap<String, Var>) -> Result<Self> {
+        if !(0.0..=1.0).contains(&decay) {
+            bail!("the decay of the average must be from 0 to 1, got {decay}")
+        }
         let copied = parameters.iter().map(|(name, value)| Ok((name.clone(), owned(value)?)));
         Ok(Self { decay, average: copied.collect::<Result<_>>()? })
     }
@@ -60,18 +65,7 @@ impl WeightAverage {
     pub fn restore(&mut self, weights: &BTreeMap<String, Tensor>) -> Result<()> {
         let mut restored = BTreeMap::new();
         for (name, (shape, _values)) in &self.average {
-            match weights.get(name) {
-                Some(weight) if weight.shape() == shape => {
-                    restored.insert(name.clone(), owned(weight)?);
-                }
-                Some(weight) => {
-                    bail!(
-                        "the average of {name} has shape {:?}, expected {shape:?}",
-                        weight.shape()
-                    )
-                }
-                None => bail!("there is no average of {name}"),
-            }
+            restored.insert(name.clone(), owned(kept("average of", weights, name, shape)?)?);
         }
         self.average = restored;
         Ok(())

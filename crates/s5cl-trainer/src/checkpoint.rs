@@ -177,7 +177,7 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// If a tensor is missing or has another shape.
+    /// If a tensor is missing, not f32 or of another shape.
     pub fn restore(&self, state: &mut TrainState) -> Result<(), TrainError> {
         state.restore(&self.tensors, self.step).map_err(|error| TrainError::Foreign {
             path: self.path.clone(),

@@ -7,6 +7,7 @@ use candle_core::{Device, Result, Tensor, Var};
 use s5cl_kernels::{StepConfig, adamax_step, adamw_step, sgd_step};
 
 use crate::TrainError;
+use crate::state::kept;
 
 /// The update rule and its constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -111,7 +112,8 @@ impl Optimizer {
     ///
     /// # Errors
     ///
-    /// If a gradient's shape is not its parameter's, or one of both is not f32 on the CPU.
+    /// If a gradient's shape is not its parameter's, one of both is not f32 on the CPU, or a number
+    /// is out of its range.
     pub fn step(
         &mut self,
         gradients: &BTreeMap<String, Tensor>,
@@ -188,17 +190,8 @@ impl Optimizer {
             let mut values = Vec::new();
             for slot in slots {
                 let key = format!("{slot}/{name}");
-                match state.get(&key) {
-                    Some(tensor) if tensor.shape() == parameter.shape() => {
-                        values.push(tensor.flatten_all()?.to_vec1()?)
-                    }
-                    Some(tensor) => candle_core::bail!(
-                        "{key} has shape {:?}, expected {:?}",
-                        tensor.shape(),
-                        parameter.shape()
-                    ),
-                    None => candle_core::bail!("there is no {key}: was it another optimizer?"),
-                }
+                let tensor = kept("state of this optimizer", state, &key, parameter.shape())?;
+                values.push(tensor.flatten_all()?.to_vec1()?);
             }
             restored.insert(name.clone(), values);
         }
@@ -209,11 +202,16 @@ impl Optimizer {
 }
 
 /// The factor that brings gradients of norm `norm`, taken together, to a norm of at most
-/// `largest` (0: no limit): 1 where they are short enough. The formula is
+/// `largest` (0: no limit): 1 where they are short enough, NaN where the norm is. The formula is
 /// `torch.nn.utils.clip_grad_norm_`'s.
 #[must_use]
 pub fn clip_scale(norm: f64, largest: f64) -> f64 {
     // PyTorch adds this so that a norm of zero divides.
     const MARGIN: f64 = 1e-6;
-    if largest > 0.0 { (largest / (norm + MARGIN)).min(1.0) } else { 1.0 }
+    if largest <= 0.0 {
+        return 1.0;
+    }
+    let scale = largest / (norm + MARGIN);
+    // The smaller one, as `f64::min` is, but for NaN, which that would hide.
+    if scale > 1.0 { 1.0 } else { scale }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Shape, Tensor, bail};
 use s5cl_backbone::{Model, Parameters};
 
 use crate::{Optimizer, WeightAverage};
@@ -65,7 +65,7 @@ impl TrainState {
     ///
     /// # Errors
     ///
-    /// If a tensor is missing or has another shape.
+    /// If a tensor is missing, not f32 or of another shape.
     pub fn restore(&mut self, tensors: &BTreeMap<String, Tensor>, steps: u64) -> Result<()> {
         let part = |part: &str| -> BTreeMap<String, Tensor> {
             let of_part = |(name, tensor): (&String, &Tensor)| {
@@ -76,15 +76,12 @@ impl TrainState {
         };
         let model = part(MODEL);
         for (name, variable) in self.parameters.all() {
-            match model.get(&name) {
-                Some(tensor) => variable.set(tensor)?,
-                None => candle_core::bail!("there is no weight {name}"),
-            }
+            variable.set(kept("weight", &model, &name, variable.shape())?)?;
         }
         if let Some(average) = &mut self.average {
             let weights = part(AVERAGE);
             if weights.len() != model.len() {
-                candle_core::bail!("there is no average of the weights")
+                bail!("there is no average of the weights")
             }
             average.restore(&weights)?;
         }
@@ -94,5 +91,22 @@ impl TrainState {
     /// Copies, because optimizer and normalization write into the values themselves.
     fn model_weights(&self) -> Result<BTreeMap<String, Tensor>> {
         self.parameters.all().into_iter().map(|(name, value)| Ok((name, value.copy()?))).collect()
+    }
+}
+
+/// The tensor under a key of what was kept, if it is f32 of that shape; `what` it is, for errors.
+pub(crate) fn kept<'a>(
+    what: &str,
+    tensors: &'a BTreeMap<String, Tensor>,
+    key: &str,
+    shape: &Shape,
+) -> Result<&'a Tensor> {
+    match tensors.get(key) {
+        Some(tensor) if tensor.shape() == shape && tensor.dtype() == DType::F32 => Ok(tensor),
+        Some(tensor) => {
+            let (dtype, got) = (tensor.dtype(), tensor.shape());
+            bail!("the {what} {key} is {dtype:?} {got:?}, expected F32 {shape:?}")
+        }
+        None => bail!("there is no {what} {key}"),
     }
 }

@@ -5,7 +5,7 @@ mod rows;
 
 use std::sync::{Arc, OnceLock};
 
-use candle_core::{CpuStorage, CustomOp3, Error, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp3, DType, Error, Layout, Result, Shape, Tensor, bail};
 
 use crate::values::{Values, operand};
 use passes::{Affine, Backward, Mask, Moments};
@@ -47,6 +47,7 @@ pub fn batch_norm_train(
     relu: bool,
     epsilon: f64,
 ) -> Result<BatchNormOutput> {
+    check(maps, [("weight", weight), ("bias", bias)])?;
     let moments = Arc::new(OnceLock::new());
     let mode = Mode::Batch { epsilon, moments: moments.clone() };
     let parameters = Tensor::stack(&[weight, bias], 0)?;
@@ -85,10 +86,27 @@ pub fn batch_norm_eval(
     relu: bool,
     epsilon: f64,
 ) -> Result<Tensor> {
+    check(maps, [("weight", weight), ("bias", bias), ("mean", mean), ("variance", variance)])?;
     let scale = (weight / (variance.detach() + epsilon)?.sqrt()?)?;
     let shift = (bias - (mean.detach() * &scale)?)?;
     let parameters = Tensor::stack(&[&scale, &shift], 0)?;
     normalize(maps, &parameters, residual, relu, Mode::Fixed)
+}
+
+/// Fails where a parameter or statistic is not one number for each channel.
+fn check<const N: usize>(maps: &Tensor, vectors: [(&str, &Tensor); N]) -> Result<()> {
+    let channels = maps.dims().last().copied().unwrap_or(0);
+    for (what, vector) in vectors {
+        if vector.dims() != [channels] || vector.dtype() != DType::F32 {
+            bail!(
+                "batch_norm: expected {what} f32 [{channels}] for maps {:?}, got {:?} {:?}",
+                maps.shape(),
+                vector.dtype(),
+                vector.shape()
+            )
+        }
+    }
+    Ok(())
 }
 
 fn normalize(
@@ -101,7 +119,8 @@ fn normalize(
     if let Some(residual) = residual
         && residual.dims() != maps.dims()
     {
-        bail!("batch_norm: residual {:?} is not of the maps' shape {:?}", residual, maps.shape())
+        let (residual, maps) = (residual.shape(), maps.shape());
+        bail!("batch_norm: residual {residual:?} is not of the maps' shape {maps:?}")
     }
     let op = Normalize { mode, relu, has_residual: residual.is_some() };
     // candle's operations have a fixed number of operands: an empty one stands for none.
@@ -189,8 +208,9 @@ impl CustomOp3 for Normalize {
                 moments.get().ok_or_else(missing)?
             }
         };
-        let (values, weights) = (Values::of(maps)?, Values::of(parameters)?);
-        let result = Values::of(result)?;
+        let (values, weights) =
+            (Values::of(maps, self.name())?, Values::of(parameters, self.name())?);
+        let result = Values::of(result, self.name())?;
         let affine = affine(&weights, moments, self.epsilon());
         let backward = Backward {
             maps: &values,
@@ -227,4 +247,43 @@ impl CustomOp3 for Normalize {
 fn affine(parameters: &[f32], moments: &Moments, epsilon: f64) -> Affine {
     let (weight, bias) = parameters.split_at(moments.mean.len());
     Affine::new(weight, bias, &moments.mean, &moments.variance, epsilon)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Result, Tensor};
+
+    use super::{batch_norm_eval, batch_norm_train};
+    use crate::checks::{drawn, refusal};
+
+    const EPSILON: f64 = 1e-5;
+
+    #[test]
+    fn batch_norm_refuses_what_does_not_fit_and_names_it() -> Result<()> {
+        let (maps, three, four) = (drawn(1, &[2, 4, 5, 3])?, drawn(2, &[3])?, drawn(3, &[4])?);
+        let train = |weight: &Tensor, bias: &Tensor| {
+            refusal(batch_norm_train(&maps, weight, bias, None, false, EPSILON))
+        };
+        let fixed = |mean: &Tensor, variance: &Tensor| {
+            let evaluated =
+                batch_norm_eval(&maps, &three, &three, mean, variance, None, false, EPSILON);
+            refusal(evaluated)
+        };
+        let of = |what: &str| format!("batch_norm: expected {what} f32 [3] for maps [2, 4, 5, 3]");
+        let double = three.to_dtype(DType::F64)?;
+        for (message, what, got) in [
+            (train(&three, &four), "bias", "got F32 [4]"),
+            (train(&four, &three), "weight", "got F32 [4]"),
+            (train(&four, &four), "weight", "got F32 [4]"),
+            (train(&three, &three.reshape((1, 3))?), "bias", "got F32 [1, 3]"),
+            (train(&three, &double), "bias", "got F64 [3]"),
+            (fixed(&four, &three), "mean", "got F32 [4]"),
+            (fixed(&three, &four), "variance", "got F32 [4]"),
+        ] {
+            assert!(message.contains(&of(what)) && message.contains(got), "{message}");
+        }
+        let message = refusal(batch_norm_train(&maps, &three, &three, Some(&four), false, EPSILON));
+        assert!(message.contains("batch_norm: residual [4] is not of"), "{message}");
+        Ok(())
+    }
 }

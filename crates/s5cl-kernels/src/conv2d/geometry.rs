@@ -23,6 +23,14 @@ impl Map {
     }
 }
 
+/// Values that memory can be asked for: its bytes are counted with a sign.
+const MOST_VALUES: usize = isize::MAX as usize / size_of::<f32>();
+
+/// The length of a side with its padding, if that is a number.
+fn padded(length: usize, padding: usize) -> Option<usize> {
+    padding.checked_mul(2)?.checked_add(length)
+}
+
 /// A convolution of known shapes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Geometry {
@@ -39,7 +47,7 @@ impl Geometry {
     ///
     /// # Errors
     ///
-    /// If the shapes do not fit each other.
+    /// If the shapes do not fit each other, there are no channels, or the result cannot be held.
     pub(crate) fn new(maps: &[usize], weight: &[usize], config: Conv2dConfig) -> Result<Self> {
         let (&[batch, height, width, channels], &[out_channels, group_channels, kh, kw]) =
             (maps, weight)
@@ -50,31 +58,43 @@ impl Geometry {
         if stride == 0 || dilation == 0 || groups == 0 || kh == 0 || kw == 0 {
             bail!("conv2d: {config:?} and weight {weight:?}: all but the padding must be 1 or more")
         }
-        if channels != group_channels * groups || !out_channels.is_multiple_of(groups) {
+        if channels == 0 || out_channels == 0 {
+            bail!("conv2d: maps {maps:?} and weight {weight:?}: there must be channels in and out")
+        }
+        if group_channels.checked_mul(groups) != Some(channels)
+            || !out_channels.is_multiple_of(groups)
+        {
             bail!(
-                "conv2d: maps {maps:?} with {channels} channels do not fit weight {weight:?} in {groups} groups"
+                "conv2d: maps {maps:?} with {channels} channels do not fit weight {weight:?} in \
+                 {groups} groups"
             )
         }
-        let outputs = |length: usize, kernel: usize| -> Result<usize> {
-            let reach = dilation * (kernel - 1) + 1;
-            match (length + 2 * padding).checked_sub(reach) {
+        let Some((padded_height, padded_width)) =
+            padded(height, padding).zip(padded(width, padding))
+        else {
+            bail!("conv2d: maps {maps:?} with {config:?} have more values than memory")
+        };
+        let outputs = |padded: usize, kernel: usize| -> Result<usize> {
+            let reach = dilation.checked_mul(kernel - 1).and_then(|reach| reach.checked_add(1));
+            match reach.and_then(|reach| padded.checked_sub(reach)) {
                 Some(room) => Ok(room / stride + 1),
                 None => bail!(
                     "conv2d: weight {weight:?} with {config:?} is larger than the maps {maps:?}"
                 ),
             }
         };
-        Ok(Self {
-            batch,
-            input: Map { height, width, channels },
-            output: Map {
-                height: outputs(height, kh)?,
-                width: outputs(width, kw)?,
-                channels: out_channels,
-            },
-            kernel: (kh, kw),
-            config,
-        })
+        let output = Map {
+            height: outputs(padded_height, kh)?,
+            width: outputs(padded_width, kw)?,
+            channels: out_channels,
+        };
+        let sizes = [batch, output.height, output.width, output.channels];
+        let n_values = sizes.into_iter().try_fold(1_usize, |n, size| n.checked_mul(size));
+        if n_values.is_none_or(|n| n > MOST_VALUES) {
+            bail!("conv2d: maps {maps:?} with {config:?} give {sizes:?}, more values than memory")
+        }
+        let input = Map { height, width, channels };
+        Ok(Self { batch, input, output, kernel: (kh, kw), config })
     }
 
     pub(crate) fn taps(&self) -> usize {
@@ -118,7 +138,8 @@ impl Geometry {
         (0..self.taps()).filter(is_met).collect()
     }
 
-    /// Down the map and across it, from input to output coordinates: where the gradient of an input comes from.
+    /// Down the map and across it, from input to output coordinates: where the gradient of an
+    /// input comes from.
     pub(crate) fn transposed_axes(&self) -> (Axis, Axis) {
         let Self { input, output, kernel, config, .. } = self;
         let axis = |len, out_len, kernel| {
@@ -245,5 +266,27 @@ mod tests {
         assert!(message(&[1, 4, 4, 3], &[8, 3, 3, 3], no_stride).contains("stride: 0"));
         let groups = Conv2dConfig { groups: 2, ..SAME };
         assert!(message(&[1, 4, 4, 4], &[3, 2, 3, 3], groups).contains("2 groups"));
+        assert!(message(&[1, 4, 4, 0], &[8, 0, 3, 3], SAME).contains("[8, 0, 3, 3]"));
+        assert!(message(&[1, 4, 4, 3], &[0, 3, 3, 3], SAME).contains("[0, 3, 3, 3]"));
+    }
+
+    #[test]
+    fn geometry_refuses_sizes_beyond_the_numbers() {
+        let message = |config: Conv2dConfig| {
+            let geometry = Geometry::new(&[1, 4, 4, 3], &[8, 3, 3, 3], config);
+            geometry.err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        // Twice these are 0 and 2, as the hardware counts.
+        let half = usize::MAX / 2 + 1;
+        for padding in [half, half + 1, usize::MAX, 1 << 40] {
+            let message = message(Conv2dConfig { padding, ..SAME });
+            assert!(message.contains("more values than memory"), "{padding}: {message}");
+        }
+        for dilation in [half, half + 1, usize::MAX] {
+            let message = message(Conv2dConfig { dilation, ..SAME });
+            assert!(message.contains("larger than the maps"), "{dilation}: {message}");
+        }
+        let message = message(Conv2dConfig { padding: half, dilation: half, ..SAME });
+        assert!(message.contains("more values than memory"), "{message}");
     }
 }

@@ -52,9 +52,15 @@ impl Conv2dConfig {
 ///
 /// The gradient for `maps` is not computed when nothing before them can use it, as for images.
 ///
+/// Most 3x3 kernels of stride 1 are convolved by Winograd's algorithm, in tiles of 4x4 outputs. It
+/// subtracts pixels from each other: an infinite pixel, or one that is no number, gives NaN all
+/// over its tile and in the tiles around it that read it, where PyTorch gives infinity, or NaN,
+/// only where the kernel covers the pixel.
+///
 /// # Errors
 ///
-/// If the shapes do not fit, a tensor is not f32, or one is not on the CPU.
+/// If the shapes do not fit, there are no channels in or out, the result would be larger than
+/// memory can be, a tensor is not f32, or one is not on the CPU.
 pub fn conv2d(maps: &Tensor, weight: &Tensor, config: Conv2dConfig) -> Result<Tensor> {
     let op = Conv2d { config, needs_input_gradient: maps.track_op() };
     maps.contiguous()?.apply_op2(&weight.contiguous()?, op)
@@ -96,14 +102,14 @@ impl CustomOp2 for Conv2d {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let geometry = Geometry::new(maps.dims(), weight.dims(), self.config)?;
         let gradient = gradient.contiguous()?;
-        let gradient = Values::of(&gradient)?;
-        let for_weight = weight_gradient(&geometry, &Values::of(maps)?, &gradient);
+        let gradient = Values::of(&gradient, self.name())?;
+        let for_weight = weight_gradient(&geometry, &Values::of(maps, self.name())?, &gradient);
         let for_weight = Tensor::from_vec(for_weight, weight.shape(), weight.device())?;
         if !self.needs_input_gradient {
             return Ok((None, Some(for_weight)));
         }
         let mut for_maps = vec![0.0; maps.elem_count()];
-        let weight = Values::of(weight)?;
+        let weight = Values::of(weight, self.name())?;
         input_gradient(&geometry, &weight, &gradient, &mut for_maps, Finish::OVERWRITE);
         let for_maps = Tensor::from_vec(for_maps, maps.shape(), maps.device())?;
         Ok((Some(for_maps), Some(for_weight)))

@@ -1,11 +1,13 @@
 //! The three passes against the definition in f64, with each algorithm and instruction set.
 
-use super::Conv2dConfig;
+use candle_core::{DType, Device, Result, Var};
+
 use super::direct::Direct;
 use super::geometry::Geometry;
 use super::weight_gradient::weight_gradient;
+use super::{Conv2dConfig, conv2d};
 use crate::batch_norm::passes::Affine;
-use crate::checks::same_on_any_threads;
+use crate::checks::{draw, refusal, same_on_any_threads};
 use crate::product::{Finish, Start};
 use crate::simd::with_each_instruction_set;
 use crate::winograd::{self, Winograd};
@@ -14,18 +16,10 @@ use crate::winograd::{self, Winograd};
 const DIRECT: f64 = 2e-6;
 /// Winograd's transforms subtract values of the same size.
 const WINOGRAD: f64 = 4e-6;
-
-/// Values in [-1, 1) that look random.
-fn values(len: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-    };
-    std::iter::repeat_with(next).take(len).collect()
-}
+/// How many times direct's mean error Winograd's may be. It is about twice: nine times fewer
+/// products are summed, but the sums are magnified by the transform back, where they cancel. Tiles
+/// or points that cancel more than these would reach the limit; another drawing does not.
+const WINOGRAD_FACTOR: f64 = 8.0;
 
 struct Case {
     geometry: Geometry,
@@ -46,9 +40,9 @@ impl Case {
         let geometry = Geometry::new(&maps, &weight, config).unwrap();
         Self {
             geometry,
-            maps: values(maps.iter().product(), 1),
-            weight: values(weight.iter().product(), 2),
-            gradient: values(geometry.batch * geometry.output.len(), 3),
+            maps: draw(1, maps.iter().product()),
+            weight: draw(2, weight.iter().product()),
+            gradient: draw(3, geometry.batch * geometry.output.len()),
         }
     }
 
@@ -222,16 +216,63 @@ fn conv2d_has_the_same_bits_on_any_threads() {
 #[test]
 fn winograd_error_stays_close_to_directs() {
     let case = Case::new([1, 12, 12, 256], [32, 256, 3, 3], Conv2dConfig::same(3));
-    let reference = case.reference();
+    let (geometry, reference) = (&case.geometry, case.reference());
     case.check_direct(&reference);
     case.check_winograd(&reference);
+    let mut direct = vec![f32::NAN; case.gradient.len()];
+    Direct::forward(geometry, &case.weight).run(&case.maps, &mut direct, Finish::OVERWRITE);
+    let mut winograd = vec![f32::NAN; case.gradient.len()];
+    Winograd::forward(geometry, &case.weight).run(&case.maps, &mut winograd, Finish::OVERWRITE);
+    let [direct, winograd] = [direct, winograd].map(|out| mean_error(&out, &reference.output));
+    let factor = winograd / direct;
+    assert!(factor < WINOGRAD_FACTOR, "errors {winograd:e} and {direct:e}: {factor} times");
+}
+
+/// The root of the mean of the squared errors.
+fn mean_error(values: &[f32], expected: &[f64]) -> f64 {
+    let errors = values.iter().zip(expected).map(|(&value, &e)| f64::from(value) - e);
+    (errors.map(|error| error * error).sum::<f64>() / values.len() as f64).sqrt()
+}
+
+/// As the documentation of `conv2d` says.
+#[test]
+fn winograd_of_an_infinite_pixel_is_no_number_in_its_tile() {
+    const SIDE: usize = 12;
+    // Every place along the second tile, and the outputs of the tiles that read it.
+    for (place, reached) in [(4, 0..8), (5, 4..8), (6, 4..8), (7, 4..12)] {
+        let mut case = Case::new([1, SIDE, SIDE, 16], [16, 16, 3, 3], Conv2dConfig::same(3));
+        case.maps[(place * SIDE + place) * 16] = f32::INFINITY;
+        let mut out = vec![0.0; case.gradient.len()];
+        let forward = Winograd::forward(&case.geometry, &case.weight);
+        forward.run(&case.maps, &mut out, Finish::OVERWRITE);
+        for (pixel, values) in out.chunks_exact(16).enumerate() {
+            let (y, x) = (pixel / SIDE, pixel % SIDE);
+            if (4..8).contains(&y) && (4..8).contains(&x) {
+                assert!(values.iter().all(|value| value.is_nan()), "{place}: {y}, {x}");
+            } else if !(reached.contains(&y) && reached.contains(&x)) {
+                assert!(values.iter().all(|value| value.is_finite()), "{place}: {y}, {x}");
+            }
+        }
+    }
+}
+
+#[test]
+fn conv2d_refuses_maps_and_weights_without_channels() -> Result<()> {
+    for (maps, weight) in [([1, 4, 4, 0], [8, 0, 3, 3]), ([1, 4, 4, 3], [0, 3, 3, 3])] {
+        let shapes = format!("maps {maps:?} and weight {weight:?}");
+        let maps = Var::zeros(&maps, DType::F32, &Device::Cpu)?;
+        let weight = Var::zeros(&weight, DType::F32, &Device::Cpu)?;
+        let message = refusal(conv2d(&maps, &weight, Conv2dConfig::same(3)));
+        assert!(message.contains("conv2d: ") && message.contains(&shapes), "{message}");
+    }
+    Ok(())
 }
 
 #[test]
 fn finish_scales_adds_and_clips() {
     let case = Case::new([2, 6, 9, 16], [32, 16, 3, 3], Conv2dConfig::same(3));
-    let start = values(case.gradient.len(), 5);
-    let affine = Affine { scale: values(32, 6), shift: values(32, 7) };
+    let start = draw(5, case.gradient.len());
+    let affine = Affine { scale: draw(6, 32), shift: draw(7, 32) };
     let mut expected = case.reference().output;
     for (i, value) in expected.iter_mut().enumerate() {
         let [scale, shift, start] =

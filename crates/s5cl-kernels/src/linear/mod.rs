@@ -111,13 +111,14 @@ impl CustomOp3 for Linear {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (in_dim, out_dim) = dims(input.shape(), weight.shape())?;
         let gradient = gradient.contiguous()?;
-        let gradient = Values::of(&gradient)?;
+        let gradient = Values::of(&gradient, self.name())?;
         let device = input.device();
         let input_gradient = self.needs_input_gradient.then(|| {
-            let weight = upright(&Values::of(weight)?, in_dim, out_dim);
+            let weight = upright(&Values::of(weight, self.name())?, in_dim, out_dim);
             Tensor::from_vec(product(&gradient, &weight, None), input.shape(), device)
         });
-        let weight_gradient = weight_gradient(&gradient, &Values::of(input)?, in_dim, out_dim);
+        let weight_gradient =
+            weight_gradient(&gradient, &Values::of(input, self.name())?, in_dim, out_dim);
         let bias_gradient = self
             .has_bias
             .then(|| Tensor::from_vec(column_sums(&gradient, out_dim), bias.shape(), device));

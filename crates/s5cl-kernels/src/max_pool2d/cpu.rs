@@ -96,7 +96,7 @@ fn pool_block<const N: usize>(
     let (taps_y, map_y) = window.rows(out_y);
     let (taps_x, map_x) = window.cols(out_x);
     let pixel = |y: usize, x: usize| &image[(y * window.width + x) * channels..][..N];
-    let place = |tap_y: usize, tap_x: usize| (tap_y * window.kernel.1 + tap_x) as u32;
+    let place = |tap_y: usize, tap_x: usize| (tap_y * window.kernel + tap_x) as u32;
     let mut largest = [0.0; N];
     largest.copy_from_slice(pixel(map_y, map_x));
     let mut winners = [place(taps_y.start, taps_x.start); N];
@@ -148,13 +148,13 @@ fn gather_row(
     channels: usize,
 ) {
     let Window { kernel, stride, padding, .. } = *window;
-    let windows_y = covering(y, window.out_height(), kernel.0, stride, padding);
+    let windows_y = covering(y, window.out_height(), kernel, stride, padding);
     for (x, out) in out.chunks_exact_mut(channels).enumerate() {
         out.fill(0.0);
         for out_y in windows_y.clone() {
-            for out_x in covering(x, window.out_width(), kernel.1, stride, padding) {
+            for out_x in covering(x, window.out_width(), kernel, stride, padding) {
                 let (tap_y, tap_x) = (y + padding - out_y * stride, x + padding - out_x * stride);
-                let place = (tap_y * kernel.1 + tap_x) as u8;
+                let place = (tap_y * kernel + tap_x) as u8;
                 let at = (out_y * window.out_width() + out_x) * channels;
                 let (winners, gradient) = (&winners[at..][..channels], &gradient[at..][..channels]);
                 for ((out, &winner), &gradient) in out.iter_mut().zip(winners).zip(gradient) {

@@ -38,11 +38,11 @@ const LARGEST_KERNEL: usize = 16;
 
 /// The window, if it is one that max pooling knows.
 pub(crate) fn checked(window: Window, op: &str) -> Result<Window> {
-    let Window { kernel: (kernel, _), padding, .. } = window;
+    let Window { kernel, padding, .. } = window;
     if !(1..=LARGEST_KERNEL).contains(&kernel) {
         bail!("{op}: kernel {kernel} is not between 1 and {LARGEST_KERNEL}")
     }
-    if 2 * padding > kernel {
+    if padding > kernel / 2 {
         bail!("{op}: padding {padding} exceeds half of the kernel {kernel}")
     }
     window.checked(op)
@@ -59,12 +59,14 @@ struct MaxPool2d {
 impl MaxPool2d {
     /// Batch, window and channels.
     fn geometry(&self, maps: &Shape) -> Result<(usize, Window, usize)> {
-        let (batch, height, width, channels) = maps.dims4()?;
+        let &[batch, height, width, channels] = maps.dims() else {
+            bail!("max_pool2d: expected maps of rank 4, got {maps:?}")
+        };
         if height * width * channels == 0 {
             bail!("max_pool2d: maps {maps:?} have no pixels or no channels")
         }
         let Self { kernel, stride, padding, .. } = *self;
-        let window = Window { height, width, kernel: (kernel, kernel), stride, padding };
+        let window = Window { height, width, kernel, stride, padding };
         Ok((batch, checked(window, "max_pool2d")?, channels))
     }
 }
@@ -97,14 +99,20 @@ impl CustomOp1 for MaxPool2d {
         let (_, window, channels) = self.geometry(maps.shape())?;
         let gradient = gradient.contiguous()?;
         let mut out = vec![0.0; maps.elem_count()];
-        cpu::max_pool2d_backward(winners, &Values::of(&gradient)?, &mut out, &window, channels);
+        cpu::max_pool2d_backward(
+            winners,
+            &Values::of(&gradient, self.name())?,
+            &mut out,
+            &window,
+            channels,
+        );
         Ok(Some(Tensor::from_vec(out, maps.shape(), maps.device())?))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Result, Tensor, Var};
+    use candle_core::{DType, Device, Result, Tensor, Var};
 
     use super::max_pool2d;
     use crate::checks::{draw, drawn, gradient, refusal, same_everywhere, values};
@@ -244,8 +252,19 @@ mod tests {
         told([17, 1, 8], "kernel 17");
         told([0, 1, 0], "kernel 0");
         told([2, 0, 1], "stride");
+        // Twice this is 0, as the hardware counts.
+        told([2, 1, usize::MAX / 2 + 1], "exceeds half of the kernel 2");
         let empty = drawn(9, &[1, 0, 4, 2])?;
         assert!(refusal(max_pool2d(&empty, 2, 1, 1)).contains("max_pool2d: maps [1, 0, 4, 2]"));
+        let message = refusal(max_pool2d(&drawn(9, &[4, 4, 1])?, 2, 1, 1));
+        assert!(
+            message.contains("max_pool2d: expected maps of rank 4, got [4, 4, 1]"),
+            "{message}"
+        );
+        let double = maps.to_dtype(DType::F64)?;
+        let message = refusal(max_pool2d(&double, 2, 1, 1));
+        let expected = "max_pool2d: expected f32 on the CPU, got F64 [1, 4, 4, 1]";
+        assert!(message.contains(expected), "{message}");
         Ok(())
     }
 }

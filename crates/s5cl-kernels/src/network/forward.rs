@@ -87,8 +87,9 @@ pub(super) fn evaluate(
     let mut buffers = network.buffers.take(images.dims());
     let owned: Result<Vec<Tensor>> = parameters.iter().map(|p| p.contiguous()).collect();
     let owned = owned?;
-    let parameters: Result<Vec<Values<'_>>> = owned.iter().map(Values::of).collect();
-    let (parameters, pixels) = (parameters?, Values::of(&images)?);
+    let parameters: Result<Vec<Values<'_>>> =
+        owned.iter().map(|p| Values::of(p, "network")).collect();
+    let (parameters, pixels) = (parameters?, Values::of(&images, "network")?);
     let readers = Readers::of(&plan);
     let mut values: Vec<Vec<f32>> = vec![Vec::new(); plan.layers.len()];
     for (index, layer) in plan.layers.iter().enumerate() {

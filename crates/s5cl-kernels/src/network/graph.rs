@@ -140,7 +140,7 @@ impl Core {
     }
 
     fn values(&self) -> Result<Vec<Values<'_>>> {
-        self.parameters.iter().map(Values::of).collect()
+        self.parameters.iter().map(|p| Values::of(p, "network")).collect()
     }
 }
 
@@ -191,7 +191,8 @@ impl CustomOp2 for Core {
             bail!("network: the backward pass has used up the values of its forward pass")
         };
         let gradient = gradient.contiguous()?;
-        let (pixels, gradient) = (Values::of(images)?, Values::of(&gradient)?);
+        let (pixels, gradient) =
+            (Values::of(images, "network")?, Values::of(&gradient, "network")?);
         let mut buffers = self.network.buffers.take(&Self::purpose(images.dims()));
         let (values, wanted) = (self.values()?, self.wanted());
         let of = backward(tape, &pixels, &values, &gradient, &wanted, &mut buffers)?;

@@ -112,7 +112,6 @@ impl Plan {
             }
             Layer::MaxPool2d { input, kernel, stride, padding } => {
                 let Map { height, width, channels } = self.maps[input];
-                let kernel = (kernel, kernel);
                 let window = Window { height, width, kernel, stride, padding };
                 let window = max_pool2d::checked(window, "max_pool2d")?;
                 self.windows[index] = Some(window);

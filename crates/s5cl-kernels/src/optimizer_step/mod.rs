@@ -9,7 +9,7 @@ mod tests;
 
 use std::cell::RefCell;
 
-use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor, bail};
+use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use crate::simd;
@@ -23,14 +23,34 @@ const BLOCK: usize = 16 * 1024;
 /// What the steps of all rules have in common.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepConfig {
-    /// Factor of the movement; not negative.
+    /// Factor of the movement; finite and not negative.
     pub learning_rate: f64,
-    /// Factor of the gradient before anything else; 1 leaves it as it is, less clips its norm.
+    /// Factor of the gradient before anything else, finite; 1 leaves it as it is, less clips its
+    /// norm.
     pub gradient_scale: f64,
-    /// Pull of every value towards zero; not negative.
+    /// Pull of every value towards zero; finite and not negative.
     pub weight_decay: f64,
     /// Steps of this parameter, this one included; from 1.
     pub steps: u64,
+}
+
+impl StepConfig {
+    /// Fails where a number would turn parameters into NaN or move them the wrong way.
+    fn check(&self, name: &str) -> Result<()> {
+        let Self { learning_rate, gradient_scale, weight_decay, steps } = *self;
+        for (what, number) in [("learning_rate", learning_rate), ("weight_decay", weight_decay)] {
+            if !(number >= 0.0 && number.is_finite()) {
+                bail!("{name}: {what} {number} is not a number of 0 or above")
+            }
+        }
+        if !gradient_scale.is_finite() {
+            bail!("{name}: gradient_scale {gradient_scale} is not finite")
+        }
+        if steps == 0 {
+            bail!("{name}: steps count from 1, got 0")
+        }
+        Ok(())
+    }
 }
 
 /// The norm of all gradients taken together: the root of the sum of all squares, in f64.
@@ -47,20 +67,12 @@ pub struct StepConfig {
 pub fn gradient_norm<'a>(gradients: impl IntoIterator<Item = &'a Tensor>) -> Result<f64> {
     let mut sum = 0.0;
     for gradient in gradients {
-        let gradient = contiguous(gradient, "gradient_norm")?;
-        let values = Values::of(&gradient)?;
+        let gradient = gradient.contiguous()?;
+        let values = Values::of(&gradient, "gradient_norm")?;
         let blocks: Vec<f64> = values.par_chunks(BLOCK).map(sum_of_squares).collect();
         sum += blocks.iter().sum::<f64>();
     }
     Ok(sum.sqrt())
-}
-
-fn contiguous(tensor: &Tensor, op: &str) -> Result<Tensor> {
-    if tensor.dtype() != DType::F32 || !tensor.device().is_cpu() {
-        let (dtype, shape, device) = (tensor.dtype(), tensor.shape(), tensor.device());
-        bail!("{op}: expected f32 on the CPU, got {dtype:?} {shape:?} on {device:?}")
-    }
-    tensor.contiguous()
 }
 
 fn sum_of_squares(values: &[f32]) -> f64 {

@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor, bail};
 
 use super::{StepConfig, for_each_block};
+use crate::values::Values;
 
 /// One step of Adamax, as `torch.optim.Adamax`; weight decay is added to the gradient.
 ///
@@ -19,12 +20,12 @@ use super::{StepConfig, for_each_block};
 /// - `gradient`: f32 of that shape
 /// - `mean`, `largest`: as many values, changed in place; zero before the first step
 ///
-/// `betas` are between 0 and 1, `epsilon` is above 0.
+/// `betas` are from 0 to below 1, `epsilon` is above 0.
 ///
 /// # Errors
 ///
-/// If the shapes differ, a tensor is not f32 or not on the CPU, or the gradient shares the
-/// parameter's values. Nothing is changed then.
+/// If the shapes differ, a tensor is not f32 or not on the CPU, the gradient shares the
+/// parameter's values, or a number is out of its range. Nothing is changed then.
 ///
 /// # Source
 ///
@@ -37,6 +38,8 @@ pub fn adamax_step(
     epsilon: f64,
     config: StepConfig,
 ) -> Result<()> {
+    check_moments("adamax_step", betas, epsilon)?;
+    config.check("adamax_step")?;
     let StepConfig { learning_rate, gradient_scale, weight_decay, steps } = config;
     let rate = (learning_rate / bias_correction(betas[0], steps)) as f32;
     let (scale, decay) = (gradient_scale as f32, weight_decay as f32);
@@ -91,6 +94,8 @@ pub fn adamw_step(
     epsilon: f64,
     config: StepConfig,
 ) -> Result<()> {
+    check_moments("adamw_step", betas, epsilon)?;
+    config.check("adamw_step")?;
     let StepConfig { learning_rate, gradient_scale, weight_decay, steps } = config;
     let rate = (learning_rate / bias_correction(betas[0], steps)) as f32;
     let root_scale = bias_correction(betas[1], steps).sqrt().recip() as f32;
@@ -132,7 +137,7 @@ pub fn adamw_step(
 /// - `parameter`, `gradient`: as in [`adamax_step`]
 /// - `sum`: as many values, changed in place; zero before the first step
 ///
-/// `momentum` is between 0 and 1.
+/// `momentum` is from 0 to below 1.
 ///
 /// # Errors
 ///
@@ -150,6 +155,10 @@ pub fn sgd_step(
     config: StepConfig,
 ) -> Result<()> {
     const NAME: &str = "sgd_step";
+    if !(0.0..1.0).contains(&momentum) {
+        bail!("{NAME}: momentum {momentum} is not from 0 to below 1")
+    }
+    config.check(NAME)?;
     let (rate, momentum) = (config.learning_rate as f32, momentum as f32);
     let (scale, decay) = (config.gradient_scale as f32, config.weight_decay as f32);
     let Some(sum) = sum else {
@@ -189,7 +198,7 @@ pub fn sgd_step(
 /// Moves an average towards present values.
 ///
 /// ```text
-/// average = decay * average + (1 - decay) * value
+/// average = average + (1 - decay) * (value - average)
 /// ```
 ///
 /// # Shapes
@@ -197,25 +206,31 @@ pub fn sgd_step(
 /// - `average`: f32 values, changed in place
 /// - `value`: f32 of any shape, as many values
 ///
-/// `decay` is between 0 and 1.
+/// `decay` is from 0 to 1.
 ///
 /// # Errors
 ///
-/// If the lengths differ, or the values are not f32 or not on the CPU.
+/// If the lengths differ, the values are not f32 or not on the CPU, or the decay is out of its
+/// range.
 pub fn average_step(average: &mut [f32], value: &Tensor, decay: f64) -> Result<()> {
-    if average.len() != value.elem_count() {
-        bail!("average_step: {} values of average for {:?}", average.len(), value.shape())
+    const NAME: &str = "average_step";
+    if !(0.0..=1.0).contains(&decay) {
+        bail!("{NAME}: decay {decay} is not from 0 to 1")
     }
-    let value = super::contiguous(value, "average_step")?;
-    let (kept, share) = (decay as f32, (1.0 - decay) as f32);
+    if average.len() != value.elem_count() {
+        bail!("{NAME}: {} values of average for {:?}", average.len(), value.shape())
+    }
+    let value = value.contiguous()?;
+    // The share alone is rounded: a decay beside it would not add up to 1 with it.
+    let share = (1.0 - decay) as f32;
     super::update(
         average,
-        &crate::values::Values::of(&value)?,
+        &Values::of(&value, NAME)?,
         [],
         #[inline(always)]
         |averages, values, []| {
             for (average, value) in averages.iter_mut().zip(values) {
-                *average = *average * kept + value * share;
+                *average += (value - *average) * share;
             }
         },
     );
@@ -224,4 +239,15 @@ pub fn average_step(average: &mut [f32], value: &Tensor, decay: f64) -> Result<(
 
 fn bias_correction(beta: f64, steps: u64) -> f64 {
     1.0 - beta.powf(steps as f64)
+}
+
+/// Fails where the decays or epsilon would divide by zero, or forget nothing.
+fn check_moments(name: &str, betas: [f64; 2], epsilon: f64) -> Result<()> {
+    if let Some(beta) = betas.iter().find(|beta| !(0.0..1.0).contains(*beta)) {
+        bail!("{name}: beta {beta} is not from 0 to below 1")
+    }
+    if !(epsilon > 0.0 && epsilon.is_finite()) {
+        bail!("{name}: epsilon {epsilon} is not above 0")
+    }
+    Ok(())
 }

@@ -12,6 +12,13 @@ const EXACT: f64 = 1e-12;
 /// Several blocks, the last one not full.
 const LEN: usize = 2 * BLOCK + 77;
 const N_STEPS: u64 = 5;
+/// A decay whose distance from 1 is no number of f32, and steps in which its error would add up.
+const LONG_DECAY: f64 = 0.9999;
+const LONG_STEPS: usize = 20_000;
+/// Each step rounds the average once, by half of f32's spacing below 2 (6e-8), and forgets it at
+/// the rate of the decay: at most 6e-4, were all roundings on one side. They are on both, and so
+/// add up like a walk, the root of 5000 steps long: 4e-6, of which this is the triple.
+const AVERAGED: f64 = 1.3e-5;
 const BETAS: [f64; 2] = [0.9, 0.99];
 const EPSILON: f64 = 1e-8;
 
@@ -215,5 +222,73 @@ fn average_step_moves_the_average_alone() -> Result<()> {
     assert!(
         refusal(average_step(&mut [0.0; LEN], &double, 0.5)).contains("average_step: expected")
     );
+    Ok(())
+}
+
+#[test]
+fn average_step_follows_an_average_in_f64() -> Result<()> {
+    // The last value does not change, and nor may an average that is there already.
+    let value = Tensor::new(&[1.37_f32, -0.9, 0.7, 1.9], &Device::Cpu)?;
+    let mut average = [0.25, 0.5, -1.1, 1.9];
+    let mut expected = average.map(f64::from);
+    for _ in 0..LONG_STEPS {
+        average_step(&mut average, &value, LONG_DECAY)?;
+        for (expected, value) in expected.iter_mut().zip(values(&value)?) {
+            *expected = LONG_DECAY * *expected + (1.0 - LONG_DECAY) * f64::from(value);
+        }
+    }
+    for (got, expected) in average.iter().zip(expected) {
+        let difference = (f64::from(*got) - expected).abs();
+        assert!(difference < AVERAGED, "{got}, not {expected}: off by {difference:e}");
+    }
+    assert_eq!(average[3], 1.9);
+    Ok(())
+}
+
+#[test]
+fn optimizer_steps_refuse_numbers_out_of_their_range() -> Result<()> {
+    let parameter = Var::from_tensor(&drawn(0, &[6])?)?;
+    let (before, gradient) = (values(&parameter)?, drawn(1, &[6])?);
+    let valid = config(1);
+    for (name, _) in RULES {
+        let told = |config: StepConfig, expected: &str| {
+            let mut state = [vec![0.0; 6], vec![0.0; 6]];
+            let message = refusal(step(name, &parameter, &gradient, &mut state, config));
+            assert!(message.contains("_step: ") && message.contains(expected), "{name}: {message}");
+        };
+        told(StepConfig { steps: 0, ..valid }, "steps count from 1");
+        for wrong in [f64::NAN, f64::INFINITY, -0.1] {
+            let of = |what: &str| format!("{what} {wrong} is not a number of 0 or above");
+            told(StepConfig { learning_rate: wrong, ..valid }, &of("learning_rate"));
+            told(StepConfig { weight_decay: wrong, ..valid }, &of("weight_decay"));
+        }
+        told(StepConfig { gradient_scale: f64::NAN, ..valid }, "gradient_scale NaN is not finite");
+    }
+    for (betas, epsilon, expected) in [
+        ([1.0, 0.99], EPSILON, "beta 1 is not from 0 to below 1"),
+        ([0.9, 1.5], EPSILON, "beta 1.5 is not from 0 to below 1"),
+        ([-0.1, 0.99], EPSILON, "beta -0.1 is not from 0 to below 1"),
+        ([0.9, f64::NAN], EPSILON, "beta NaN is not from 0 to below 1"),
+        (BETAS, 0.0, "epsilon 0 is not above 0"),
+        (BETAS, f64::NAN, "epsilon NaN is not above 0"),
+    ] {
+        for rule in [adamax_step, adamw_step] {
+            let (mut first, mut second) = ([0.0; 6], [0.0; 6]);
+            let state = [first.as_mut_slice(), second.as_mut_slice()];
+            let message = refusal(rule(&parameter, &gradient, state, betas, epsilon, valid));
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+    for momentum in [-0.5, 1.0, f64::NAN] {
+        let mut sum = [0.0; 6];
+        let stepped = sgd_step(&parameter, &gradient, Some(&mut sum), momentum, false, valid);
+        let message = refusal(stepped);
+        assert!(message.contains("sgd_step: momentum"), "{message}");
+    }
+    for decay in [-0.1, 1.1, f64::NAN] {
+        let message = refusal(average_step(&mut [0.0; 6], &gradient, decay));
+        assert!(message.contains(&format!("average_step: decay {decay} is not")), "{message}");
+    }
+    assert_eq!(values(&parameter)?, before);
     Ok(())
 }

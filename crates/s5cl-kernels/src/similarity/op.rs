@@ -61,7 +61,7 @@ pub(super) fn anchor_losses(
     let labels = read_labels(embeddings, labels)?;
     check_temperature(temperature)?;
     let embeddings = embeddings.contiguous()?;
-    let values = crate::values::Values::of(&embeddings)?;
+    let values = crate::values::Values::of(&embeddings, "contrast")?;
     let dim = embeddings.dim(1)?;
     let outcome = contrast(&values, dim, &labels, temperature, Reduction::MeanValid, None);
     let losses: Vec<f32> = outcome.anchor_losses.into_iter().map(|loss| loss as f32).collect();

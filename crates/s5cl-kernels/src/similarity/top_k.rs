@@ -112,7 +112,8 @@ pub fn top_k_tensors(queries: &Tensor, keys: &Tensor, search: TopK) -> Result<(T
         bail!("top_k: queries {:?} and keys {:?} differ in length", queries.shape(), keys.shape())
     }
     let (queries, keys) = (queries.contiguous()?, keys.contiguous()?);
-    let neighbors = top_k(&Values::of(&queries)?, &Values::of(&keys)?, dim, search)?;
+    let neighbors =
+        top_k(&Values::of(&queries, "top_k")?, &Values::of(&keys, "top_k")?, dim, search)?;
     let shape = (n, neighbors.per_query);
     let device = queries.device();
     let indices = Tensor::from_vec(neighbors.indices, shape, device)?;

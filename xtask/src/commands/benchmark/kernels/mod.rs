@@ -19,7 +19,7 @@ use candle_core::utils::get_num_threads;
 
 use outcome::Measured;
 use peer::{Layout, Peer};
-use rows::{Row, rows, select};
+use rows::{Row, named, select};
 use turns::{Side, here, in_turns};
 
 use crate::system::load;
@@ -53,8 +53,7 @@ impl Kernels {
     /// Runs the suite.
     pub(crate) fn run(self) -> Result<()> {
         if let Some(name) = &self.memory_of {
-            let row = rows().into_iter().find(|row| row.name == *name);
-            return memory::print(row.with_context(|| format!("there is no row {name}"))?.work);
+            return memory::print(named(name)?.work);
         }
         let selected = select(&self.only)?;
         let load_before = load();
@@ -84,10 +83,12 @@ impl Kernels {
     }
 }
 
-/// Fails if a fast path is slower than plain candle in the same run, and prints the ratios.
+/// Fails if a fast path is slower than plain candle in the same run, or is not among the rows, and
+/// prints the ratios.
 pub(crate) fn guard() -> Result<()> {
+    let rows = GUARDED.map(named).into_iter().collect::<Result<Vec<Row>>>()?;
     let mut slower = Vec::new();
-    for row in rows().into_iter().filter(|row| GUARDED.contains(&row.name.as_str())) {
+    for row in rows {
         let measured = measure(row, None, GUARD_TURNS)?;
         println!("{}", measured.line());
         if !measured.ratio(measured.plain_candle).is_some_and(|ratio| ratio >= 1.0) {
@@ -141,4 +142,16 @@ fn measure(row: Row, peer: Option<&RefCell<Peer>>, turns: u32) -> Result<Measure
         our_memory: None,
         pytorch_memory: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rows::Work;
+    use super::{GUARDED, named};
+
+    #[test]
+    fn guarded_rows_are_a_loss_and_a_network() {
+        let works = GUARDED.map(|name| named(name).unwrap().work);
+        assert!(matches!(works, [Work::Supcon { .. }, Work::Inference(_)]), "{works:?}");
+    }
 }

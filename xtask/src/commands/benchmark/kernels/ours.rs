@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::VarBuilder;
-use candle_nn::loss::cross_entropy;
 use s5cl_backbone::{Mode, Model, ModelConfig, Parameters};
-use s5cl_kernels::{Conv2dConfig, batch_norm_train, conv2d, max_pool2d};
+use s5cl_kernels::{
+    Conv2dConfig, CrossEntropyConfig, batch_norm_train, conv2d, cross_entropy, max_pool2d,
+};
 use s5cl_losses::{Reduction, SupCon, SupervisedLoss};
 use s5cl_random::named_stream;
 use s5cl_trainer::{Optimizer, OptimizerConfig, Rule};
@@ -24,6 +25,7 @@ const N_CLASSES: usize = 9;
 const OUTPUTS: usize = 64;
 const RATE: f64 = 1e-4;
 const WEIGHT_DECAY: f64 = 1e-4;
+const PLAIN: CrossEntropyConfig = CrossEntropyConfig { label_smoothing: 0.0 };
 /// PyTorch's default.
 const EPSILON: f64 = 1e-5;
 
@@ -63,7 +65,7 @@ fn train(images: Images) -> Result<Call> {
     let (pixels, labels) = (pixels(images)?, labels(images.batch, OUTPUTS)?);
     Ok(Box::new(move || {
         let outputs = model.forward(&pixels, Mode::Train)?.embeddings;
-        let gradients = cross_entropy(&outputs, &labels)?.backward()?;
+        let gradients = cross_entropy(&outputs, &labels, PLAIN)?.backward()?;
         let gradients = optimizer.named_gradients(&gradients);
         optimizer.step(&gradients, RATE, 1.0)
     }))

@@ -1,6 +1,6 @@
 //! What is measured, by name.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::failure::BadInput;
@@ -119,6 +119,12 @@ pub(super) fn rows() -> Vec<Row> {
     rows
 }
 
+/// The row of that name.
+pub(super) fn named(name: &str) -> Result<Row> {
+    let row = rows().into_iter().find(|row| row.name == name);
+    row.with_context(|| format!("there is no row {name}"))
+}
+
 /// The rows whose names contain one of the patterns; all of them without a pattern.
 pub(super) fn select(patterns: &[String]) -> Result<Vec<Row>> {
     let mut rows = rows();
@@ -139,12 +145,20 @@ pub(super) fn select(patterns: &[String]) -> Result<Vec<Row>> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{rows, select};
+    use super::{named, rows, select};
 
     #[test]
     fn rows_have_names_of_their_own() {
         let names: BTreeSet<String> = rows().into_iter().map(|row| row.name).collect();
         assert_eq!(names.len(), rows().len());
+    }
+
+    #[test]
+    fn named_gives_the_row_or_says_that_there_is_none() {
+        assert!(named("resnet18-train-28").is_ok_and(|row| row.name == "resnet18-train-28"));
+        // A part of a name is no name.
+        let error = named("supcon").unwrap_err().to_string();
+        assert_eq!(error, "there is no row supcon");
     }
 
     #[test]
