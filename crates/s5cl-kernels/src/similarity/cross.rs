@@ -97,8 +97,7 @@ impl Cross<'_> {
         let mean = 1.0 / losses.iter().flatten().count().max(1) as f64;
         let weight = |query: usize| self.query_weights.map_or(mean, |w| f64::from(w[query]));
         if query_gradient.is_some() || key_gradient.is_some() {
-            let zeros = || vec![0.0; n_queries];
-            let mut of_queries = Queries { max: zeros(), shares: zeros(), pulls: zeros() };
+            let mut of_queries = Queries::new(n_queries);
             for (i, sums) in sums.iter().enumerate().filter(|(i, _)| losses[*i].is_some()) {
                 let weight = weight(i) / temperatures[i];
                 of_queries.max[i] = sums.softmax.max;

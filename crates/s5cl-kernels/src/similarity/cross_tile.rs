@@ -157,14 +157,22 @@ impl WithSimd for CrossPowers<'_> {
     }
 }
 
-/// What the gradient needs to know of every query; zeros where it has no loss.
+/// What the gradient needs to know of every query.
 pub(super) struct Queries {
-    /// The shift of the powers in [`Self::shares`].
+    /// The shift of the powers in [`Self::shares`]; infinite for a query without a loss, as only
+    /// then every power is 0, and not beyond f32, however small the temperature.
     pub(super) max: Vec<f32>,
     /// Weight over temperature and softmax sum.
     pub(super) shares: Vec<f32>,
     /// Weight over temperature and sum of affinities.
     pub(super) pulls: Vec<f32>,
+}
+
+impl Queries {
+    /// Queries none of which has a loss.
+    pub(super) fn new(len: usize) -> Self {
+        Self { max: vec![f32::INFINITY; len], shares: vec![0.0; len], pulls: vec![0.0; len] }
+    }
 }
 
 /// Turns a tile of exponents `x` into weights, in place:

@@ -3,7 +3,8 @@
 use candle_core::{DType, Device, Result, Tensor, Var};
 
 use super::dense::draw;
-use super::square::{REDUCTIONS, fused};
+use super::square::{REDUCTIONS, check_reduction, fused};
+use crate::simd::with_each_instruction_set;
 use crate::similarity::{Reduction, Segment, contrast, nt_xent, sup_con};
 
 const CPU: Device = Device::Cpu;
@@ -68,6 +69,28 @@ fn contrast_of_opposite_rows_stays_finite_at_any_temperature() -> Result<()> {
         assert!(found.loss.abs() < 1e-3, "{temperature}: {}", found.loss);
     }
     Ok(())
+}
+
+#[test]
+fn contrast_of_an_anchor_without_a_loss_has_a_gradient_at_small_temperatures() {
+    // Beside an anchor that takes no part, exponents lie anywhere up to log2(e) / t, and a power
+    // of 128 and more is beyond f32.
+    let (rows, labels) = ([1.0, 0.0, 0.89, 0.456, 0.6, 0.8], [0, 1, 1]);
+    with_each_instruction_set(|| {
+        for temperature in [0.01, 0.011_27, 0.005, 0.003, 0.002] {
+            for reduction in REDUCTIONS {
+                let found = fused(&rows, 2, &labels, temperature, reduction).unwrap();
+                assert!(
+                    found.gradient.iter().all(|g| g.is_finite()),
+                    "{temperature} {reduction:?}"
+                );
+                // Which losses are rounded to 0, and dropped, is not the same in f32 and f64.
+                if reduction != Reduction::PmlAvgNonZero {
+                    check_reduction(&rows, 2, &labels, temperature, reduction).unwrap();
+                }
+            }
+        }
+    });
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::similarity::{CrossContrast, Positives, Reduction, cross_contrast, sup
 const TOLERANCE: f64 = 1e-5;
 
 /// A problem drawn from a seed.
+#[derive(Clone)]
 struct Problem {
     dim: usize,
     queries: Vec<f32>,
@@ -198,6 +199,23 @@ fn cross_contrast_survives_long_rows_and_keys_without_gradient() -> Result<()> {
     assert!((loss.to_scalar::<f32>()? - 3000.0).abs() < 0.01);
     assert!(loss.backward()?.get(&queries).is_some());
     Ok(())
+}
+
+#[test]
+fn cross_contrast_of_a_query_without_positives_has_a_gradient_at_small_temperatures() {
+    // The first query has no positive, and its exponents are where powers are beyond f32.
+    let drawn = Problem::draw(2, 2, 2);
+    for temperature in [0.01, 0.005, 0.003] {
+        let problem = Problem {
+            queries: vec![1.0, 0.0, 0.0, 1.0],
+            keys: vec![0.89, 0.456, 0.0, 1.0],
+            temperatures: vec![temperature; 2],
+            query_labels: vec![7, 1],
+            key_labels: vec![0, 1],
+            ..drawn.clone()
+        };
+        with_each_instruction_set(|| problem.check());
+    }
 }
 
 #[test]

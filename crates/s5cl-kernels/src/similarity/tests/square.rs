@@ -51,7 +51,7 @@ fn check(values: &[f32], dim: usize, labels: &[u32], temperature: f64) -> Result
     REDUCTIONS.into_iter().try_for_each(check)
 }
 
-fn check_reduction(
+pub(super) fn check_reduction(
     values: &[f32],
     dim: usize,
     labels: &[u32],
