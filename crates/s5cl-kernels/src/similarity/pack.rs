@@ -1,7 +1,5 @@
 //! Rows of embeddings in the two orders that the tiles read: unit rows, and panels of columns.
 
-use std::ops::Range;
-
 use rayon::prelude::*;
 
 use super::accurate::{sum, wide};
@@ -27,12 +25,6 @@ impl Embeddings<'_> {
 
     pub(super) fn row(&self, index: usize) -> &[f32] {
         &self.values[index * self.dim..(index + 1) * self.dim]
-    }
-
-    /// Some of the rows.
-    pub(super) fn slice(&self, rows: Range<usize>) -> Self {
-        let values = &self.values[rows.start * self.dim..rows.end * self.dim];
-        Self { values, factors: &self.factors[rows], ..*self }
     }
 
     /// Writes the scaled rows from `start` on into rows of `width` values with zeros behind them.

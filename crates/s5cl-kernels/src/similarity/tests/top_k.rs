@@ -81,6 +81,20 @@ fn top_k_ties_go_to_the_lower_index() {
 }
 
 #[test]
+fn top_k_ranks_products_up_to_the_end_of_f32() -> Result<()> {
+    let long = f32::MAX.sqrt() * 0.999;
+    let search = TopK { k: 3, is_cosine: false, excludes_own: false };
+    let found = top_k(&[long, 0.0], &[-long, 0.0, 0.0, long, long, 0.0], 2, search)?;
+    assert_eq!(found.indices, [2, 1, 0]);
+    assert_eq!(found.similarities, [long * long, 0.0, -long * long]);
+    // A cosine is never too long.
+    let search = TopK { is_cosine: true, ..search };
+    let found = top_k(&[1e38; 2], &[3e38, 3e38, 1e38, -1e38], 2, search)?;
+    assert_eq!(found.indices, [0, 1]);
+    Ok(())
+}
+
+#[test]
 fn top_k_of_tensors_is_that_of_their_values() -> Result<()> {
     let (queries, keys) = (draw(6 * 4, 1), draw(30 * 4, 2));
     let search = TopK { k: 3, is_cosine: true, excludes_own: false };
@@ -100,11 +114,17 @@ fn top_k_refuses_what_it_cannot_rank() -> Result<()> {
     let refusal = |queries: &[f32], keys: &[f32], dim, search| {
         top_k(queries, keys, dim, search).err().map(|e| e.to_string()).unwrap_or_default()
     };
-    assert!(refusal(&[1.0, f32::NAN], &[1.0; 4], 2, search).contains("row 0 is not finite"));
+    assert!(refusal(&[1.0, f32::NAN], &[1.0; 4], 2, search).contains("query 0 is not finite"));
     assert!(refusal(&[1.0; 3], &[1.0; 4], 2, search).contains("whole rows of 2"));
     assert!(refusal(&[1.0; 2], &[1.0; 4], 2, TopK { k: 0, ..search }).contains("k = 0"));
     let long = TopK { is_cosine: false, ..search };
-    assert!(refusal(&[-1e38; 2], &[1e38; 4], 2, long).contains("query 0 has products"));
+    for values in [[1e38, 1e38], [-1e38, -1e38], [1e38, -1e38]] {
+        let refusal = refusal(&[1.0, 1.0, 1e38, 1e38], &[&[1.0; 2][..], &values].concat(), 2, long);
+        assert!(refusal.contains("query 1 of length") && refusal.contains("key 1"), "{refusal}");
+    }
+    let mut keys = vec![1.0; 5000 * 2000];
+    keys[4321 * 2000] = f32::INFINITY;
+    assert!(refusal(&[1.0; 2000], &keys, 2000, search).contains("key 4321 is not finite"));
     let none = top_k(&[1.0; 2], &[], 2, search)?;
     assert_eq!((none.per_query, none.indices.len()), (0, 0));
     Ok(())
