@@ -83,7 +83,9 @@ pub struct Segment<'a> {
 /// Embeddings that are not finite give NaN.
 ///
 /// Beyond inputs, outputs and a few numbers per row the operation takes at most 64 MiB, however
-/// many rows there are. The bits of the result do not depend on the number of threads.
+/// many rows and threads there are; where rows are so long that one task alone works in more (from
+/// about 26,000 values on), it takes as much as one task. The bits of the result do not depend on
+/// the number of threads.
 ///
 /// # Shapes
 ///

@@ -185,7 +185,7 @@ impl Square<'_> {
 
     fn for_each_tile(&self, task: impl Fn(usize, usize, &mut Workspace) + Sync) {
         let make = || Workspace::new(&self.plan, self.embeddings.dim);
-        for_each_pair(self.plan.n_blocks, self.plan.threads, |i, j| {
+        for_each_pair(self.plan.n_blocks, self.plan.at_once, |i, j| {
             self.workspaces.with(make, |workspace| task(i, j, workspace));
         });
     }
