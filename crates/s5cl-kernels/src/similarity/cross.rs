@@ -1,10 +1,10 @@
 //! Queries against keys: loss and gradients.
 
 use super::cross_tile::{Affinities, CrossPowers, CrossPull, Queries, Related};
-use super::pack::{Embeddings, Panels, panels_len};
+use super::pack::{Embeddings, RowPanels, panels_len};
 use super::plan::{CrossPlan, add_rows, width};
 use super::schedule::{Parts, Workspaces, for_each_crossing};
-use super::tile::{BLOCK, EXCLUDED, Operands, Product, STRIDE, Sum};
+use super::tile::{BLOCK, EXCLUDED, Operands, STRIDE, Sum, TileProduct};
 use crate::simd::dispatch;
 
 /// What makes a key a positive of a query.
@@ -92,11 +92,11 @@ impl Cross<'_> {
             cross: self,
             plan,
             related: Related::new(self.relation, &ones),
-            queries: Panels::new(
+            queries: RowPanels::new(
                 Embeddings { values: queries, dim, factors: &scales },
                 plan.has_panels[0],
             ),
-            keys: Panels::new(
+            keys: RowPanels::new(
                 Embeddings { values: keys, dim, factors: &ones[..n_keys] },
                 plan.has_panels[1],
             ),
@@ -158,8 +158,8 @@ struct Tiles<'a> {
     cross: &'a Cross<'a>,
     plan: CrossPlan,
     related: Related<'a>,
-    queries: Panels<'a>,
-    keys: Panels<'a>,
+    queries: RowPanels<'a>,
+    keys: RowPanels<'a>,
     /// The queries not divided by their temperatures.
     raw_queries: Embeddings<'a>,
     bias: Vec<f32>,
@@ -203,7 +203,7 @@ impl Tiles<'_> {
                 let (to, from, values) =
                     if is_transposed { (cols, rows, queries) } else { (rows, cols, keys) };
                 values.pack_rows(from.0, from.1, width(dim), right);
-                dispatch(Product {
+                dispatch(TileProduct {
                     out: product,
                     rows: to.1,
                     width: width(dim),

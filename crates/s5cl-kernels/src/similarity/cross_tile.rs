@@ -2,10 +2,9 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::accurate::wide;
 use super::cross::{Relation, RowSums};
 use super::exp2::exp2;
-use super::pack::{Embeddings, Panels};
+use super::pack::{Embeddings, RowPanels};
 use super::powers::{Exponents, sum_of};
 use super::tile::{BLOCK, EXCLUDED, Operands, STRIDE};
 use crate::simd::dispatch;
@@ -19,7 +18,7 @@ pub(super) struct Affinities {
 /// The rows behind [`Affinities`]: labels, or shares of classes as panels.
 pub(super) enum Related<'a> {
     Labels { queries: &'a [u32], keys: &'a [u32] },
-    Shares { queries: Panels<'a>, keys: Panels<'a> },
+    Shares { queries: RowPanels<'a>, keys: RowPanels<'a> },
 }
 
 impl<'a> Related<'a> {
@@ -27,7 +26,7 @@ impl<'a> Related<'a> {
     pub(super) fn new(relation: Relation<'a>, ones: &'a [f32]) -> Self {
         let panels = |values: &'a [f32], dim: usize| {
             let embeddings = Embeddings { values, dim, factors: &ones[..values.len() / dim] };
-            Panels::new(embeddings, false)
+            RowPanels::new(embeddings, false)
         };
         match relation {
             Relation::Labels { queries, keys } => Self::Labels { queries, keys },
@@ -56,7 +55,7 @@ impl Affinities {
             Related::Labels { queries, keys } => {
                 let keys = &keys[cols.0..cols.0 + cols.1];
                 let queries = &queries[rows.0..rows.0 + rows.1];
-                wide(
+                dispatch(
                     #[inline(always)]
                     || {
                         for (query, row) in queries.iter().zip(tile.chunks_exact_mut(STRIDE)) {

@@ -4,6 +4,7 @@ use candle_core::{Result, Tensor, bail};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::matrix;
 use super::pack::{Embeddings, PANEL, inverse_norm, norms, panels_len};
 use super::tile::{BLOCK, Epilogue, LANES, Operands};
 use crate::microkernel::Tile;
@@ -106,7 +107,7 @@ pub fn top_k(queries: &[f32], keys: &[f32], dim: usize, search: TopK) -> Result<
 ///
 /// As [`top_k`], or if a tensor is not an f32 matrix on the CPU or the lengths of rows differ.
 pub fn top_k_tensors(queries: &Tensor, keys: &Tensor, search: TopK) -> Result<(Tensor, Tensor)> {
-    let ((n, dim), (_, key_dim)) = (queries.dims2()?, keys.dims2()?);
+    let ((n, dim), (_, key_dim)) = (matrix(queries, "top_k")?, matrix(keys, "top_k")?);
     if dim != key_dim {
         bail!("top_k: queries {:?} and keys {:?} differ in length", queries.shape(), keys.shape())
     }
