@@ -40,6 +40,32 @@ pub(crate) fn refusal<T>(result: Result<T>) -> String {
     result.err().map(|error| error.to_string()).unwrap_or_default()
 }
 
+/// Fails unless each value is the expected one, but for an error measured against the largest.
+pub(crate) fn assert_close<T: Copy + Into<f64>>(
+    what: &str,
+    got: &[T],
+    expected: &[f64],
+    tolerance: f64,
+) {
+    let largest = expected.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
+    assert!(largest > 0.0, "{what}: nothing to compare");
+    assert_within(what, got, expected, tolerance * largest);
+}
+
+/// Fails unless each value is the expected one, but for an error of `most`; a NaN is not.
+pub(crate) fn assert_within<T: Copy + Into<f64>>(
+    what: &str,
+    got: &[T],
+    expected: &[f64],
+    most: f64,
+) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    for (i, (&got, expected)) in got.iter().zip(expected).enumerate() {
+        let got: f64 = got.into();
+        assert!((got - expected).abs() <= most, "{what}: value {i} is {got}, expected {expected}");
+    }
+}
+
 /// Numbers of threads that bits must not depend on.
 const N_THREADS: [usize; 4] = [1, 2, 3, 5];
 

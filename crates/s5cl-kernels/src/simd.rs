@@ -12,7 +12,9 @@ use std::sync::{
 
 use pulp::{Arch, WithSimd};
 
-/// Runs an operation compiled for the processor.
+/// Runs an operation compiled for the processor: one that is generic over the instructions, or a
+/// closure of loops over plain slices. The closure must be marked `#[inline(always)]`, or it is
+/// compiled apart and for any processor.
 #[inline]
 pub(crate) fn dispatch<Op: WithSimd>(operation: Op) -> Op::Output {
     arch().dispatch(operation)

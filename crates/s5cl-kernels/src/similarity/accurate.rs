@@ -1,9 +1,5 @@
 //! Sums along rows in f64: what is linear in the rows costs little, and is exact where f32 is not.
 
-use pulp::{Simd, WithSimd};
-
-use crate::simd::dispatch;
-
 /// Partial sums of one row: their number, not the vector length, fixes the order of a sum.
 const PARTS: usize = 8;
 
@@ -22,19 +18,4 @@ pub(super) fn sum<A: Copy, B: Copy>(left: &[A], right: &[B], term: impl Fn(A, B)
         *part += term(left, right);
     }
     parts.into_iter().sum()
-}
-
-/// Runs loops over plain slices, compiled for the processor: the closure must be marked
-/// `#[inline(always)]`, or it is compiled apart and for any processor.
-pub(super) fn wide<R>(loops: impl FnOnce() -> R) -> R {
-    struct Wide<F>(F);
-    impl<R, F: FnOnce() -> R> WithSimd for Wide<F> {
-        type Output = R;
-
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, _: S) -> R {
-            (self.0)()
-        }
-    }
-    dispatch(Wide(loops))
 }

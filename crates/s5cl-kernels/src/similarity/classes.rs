@@ -1,7 +1,8 @@
 //! Sums over classes, in time linear in the rows: with them no pair of positives is visited.
 
-use super::accurate::{sum, wide};
+use super::accurate::sum;
 use super::pack::Embeddings;
+use crate::simd::dispatch;
 
 /// The rows of each class, classes by label and rows by index.
 pub(super) struct Classes {
@@ -36,7 +37,7 @@ impl Classes {
     pub(super) fn mean_similarities(&self, embeddings: Embeddings<'_>) -> Vec<Option<f64>> {
         let mut means = vec![None; embeddings.len()];
         let mut total = vec![0.0; embeddings.dim];
-        wide(
+        dispatch(
             #[inline(always)]
             || {
                 for class in self.iter().filter(|class| class.len() > 1) {

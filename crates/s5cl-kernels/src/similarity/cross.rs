@@ -1,10 +1,10 @@
 //! Queries against keys: loss and gradients.
 
 use super::cross_tile::{Affinities, CrossPowers, CrossPull, Queries, Related};
-use super::pack::{Embeddings, Panels, panels_len};
-use super::plan::{add_rows, block_rows, kept_panels, threads, width};
+use super::pack::{Embeddings, RowPanels, panels_len};
+use super::plan::{CrossPlan, add_rows, width};
 use super::schedule::{Parts, Workspaces, for_each_crossing};
-use super::tile::{BLOCK, EXCLUDED, Operands, Product, STRIDE, Sum};
+use super::tile::{BLOCK, EXCLUDED, Operands, STRIDE, Sum, TileProduct};
 use crate::simd::dispatch;
 
 /// What makes a key a positive of a query.
@@ -14,6 +14,16 @@ pub(super) enum Relation<'a> {
     Labels { queries: &'a [u32], keys: &'a [u32] },
     /// The product of two rows of `n_classes` shares.
     Shares { queries: &'a [f32], keys: &'a [f32], n_classes: usize },
+}
+
+impl Relation<'_> {
+    /// Length of the rows of shares, if there are any.
+    fn n_classes(&self) -> usize {
+        match *self {
+            Self::Labels { .. } => 0,
+            Self::Shares { n_classes, .. } => n_classes,
+        }
+    }
 }
 
 /// Queries and keys with what the loss needs to know of each.
@@ -75,18 +85,20 @@ impl Cross<'_> {
         let scale = |temperature: &f64| (std::f64::consts::LOG2_E / temperature) as f32;
         let scales: Vec<f32> = temperatures.iter().map(scale).collect();
         let ones = vec![1.0; n_queries.max(n_keys)];
-        let at_once = rayon::current_num_threads();
-        let are_kept = kept_panels([n_queries, n_keys], dim, at_once, Workspace::bytes(dim));
+        let workspace = Workspace::bytes(dim, self.relation.n_classes());
+        let plan =
+            CrossPlan::new([n_queries, n_keys], dim, rayon::current_num_threads(), workspace);
         let tiles = Tiles {
             cross: self,
+            plan,
             related: Related::new(self.relation, &ones),
-            queries: Panels::new(
+            queries: RowPanels::new(
                 Embeddings { values: queries, dim, factors: &scales },
-                are_kept[0],
+                plan.has_panels[0],
             ),
-            keys: Panels::new(
+            keys: RowPanels::new(
                 Embeddings { values: keys, dim, factors: &ones[..n_keys] },
-                are_kept[1],
+                plan.has_panels[1],
             ),
             raw_queries: Embeddings { values: queries, dim, factors: &ones[..n_queries] },
             bias,
@@ -97,8 +109,7 @@ impl Cross<'_> {
         let mean = 1.0 / losses.iter().flatten().count().max(1) as f64;
         let weight = |query: usize| self.query_weights.map_or(mean, |w| f64::from(w[query]));
         if query_gradient.is_some() || key_gradient.is_some() {
-            let zeros = || vec![0.0; n_queries];
-            let mut of_queries = Queries { max: zeros(), shares: zeros(), pulls: zeros() };
+            let mut of_queries = Queries::new(n_queries);
             for (i, sums) in sums.iter().enumerate().filter(|(i, _)| losses[*i].is_some()) {
                 let weight = weight(i) / temperatures[i];
                 of_queries.max[i] = sums.softmax.max;
@@ -134,9 +145,10 @@ impl Workspace {
         }
     }
 
-    /// At most, where panels are not kept; those of shares of classes aside.
-    fn bytes(dim: usize) -> usize {
-        let values = 2 * BLOCK * STRIDE + 2 * BLOCK * width(dim) + 2 * panels_len(BLOCK, dim);
+    /// At most, where panels are not kept; those of shares of classes never are.
+    fn bytes(dim: usize, n_classes: usize) -> usize {
+        let panels = panels_len(BLOCK, dim) + panels_len(BLOCK, n_classes);
+        let values = 2 * BLOCK * STRIDE + 2 * BLOCK * width(dim) + 2 * panels;
         size_of::<Self>() + values * size_of::<f32>()
     }
 }
@@ -144,9 +156,10 @@ impl Workspace {
 /// The tiles of a problem.
 struct Tiles<'a> {
     cross: &'a Cross<'a>,
+    plan: CrossPlan,
     related: Related<'a>,
-    queries: Panels<'a>,
-    keys: Panels<'a>,
+    queries: RowPanels<'a>,
+    keys: RowPanels<'a>,
     /// The queries not divided by their temperatures.
     raw_queries: Embeddings<'a>,
     bias: Vec<f32>,
@@ -156,7 +169,7 @@ struct Tiles<'a> {
 impl Tiles<'_> {
     fn row_sums(&self) -> Vec<RowSums> {
         let mut sums = vec![RowSums::EMPTY; self.raw_queries.len()];
-        let block = block_rows(sums.len());
+        let block = self.plan.blocks[0];
         let blocks = Parts::new(sums.chunks_mut(block));
         self.for_each(|rows, cols, workspace| {
             self.fill(rows, cols, workspace);
@@ -176,7 +189,7 @@ impl Tiles<'_> {
     ) {
         let (queries, keys) = (self.raw_queries, self.keys.embeddings);
         let dim = queries.dim;
-        let blocks = [block_rows(queries.len()), block_rows(keys.len())];
+        let blocks = self.plan.blocks;
         let query_gradient = query_gradient.map(|g| Parts::new(g.chunks_mut(blocks[0] * dim)));
         let key_gradient = key_gradient.map(|g| Parts::new(g.chunks_mut(blocks[1] * dim)));
         self.for_each(|rows, cols, workspace| {
@@ -190,7 +203,7 @@ impl Tiles<'_> {
                 let (to, from, values) =
                     if is_transposed { (cols, rows, queries) } else { (rows, cols, keys) };
                 values.pack_rows(from.0, from.1, width(dim), right);
-                dispatch(Product {
+                dispatch(TileProduct {
                     out: product,
                     rows: to.1,
                     width: width(dim),
@@ -208,11 +221,9 @@ impl Tiles<'_> {
     fn for_each(&self, task: impl Fn((usize, usize), (usize, usize), &mut Workspace) + Sync) {
         let (n_queries, n_keys) = (self.raw_queries.len(), self.keys.embeddings.len());
         let dim = self.raw_queries.dim;
-        let (left, right) = (block_rows(n_queries), block_rows(n_keys));
-        let (n_left, n_right) = (n_queries.div_ceil(left), n_keys.div_ceil(right));
-        let at_once = rayon::current_num_threads().min(n_left).min(n_right);
-        let threads = threads(n_queries * n_keys * dim, at_once);
-        for_each_crossing(n_left, n_right, threads, |i, j| {
+        let CrossPlan { blocks: [left, right], n_blocks: [n_left, n_right], at_once, .. } =
+            self.plan;
+        for_each_crossing(n_left, n_right, at_once, |i, j| {
             let range = |at: usize, block: usize, n: usize| (at * block, block.min(n - at * block));
             let (rows, cols) = (range(i, left, n_queries), range(j, right, n_keys));
             self.workspaces.with(|| Workspace::new(dim), |workspace| task(rows, cols, workspace));

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use candle_core::{CpuStorage, CustomOp2, DType, Device, Layout, Result, Shape, Tensor, bail};
 
 use super::cross::{Cross, Relation};
+use super::matrix;
 use crate::values::operand;
 
 /// What makes a key a positive of a query.
@@ -77,7 +78,8 @@ pub fn cross_contrast(
     keys: &Tensor,
     config: &CrossContrast<'_>,
 ) -> Result<Tensor> {
-    let ((n, dim), (n_keys, key_dim)) = (queries.dims2()?, keys.dims2()?);
+    let (n, dim) = matrix(queries, "cross_contrast")?;
+    let (n_keys, key_dim) = matrix(keys, "cross_contrast")?;
     if dim != key_dim || dim == 0 {
         bail!("cross_contrast: queries {:?} do not fit keys {:?}", queries.shape(), keys.shape())
     }
@@ -143,7 +145,7 @@ impl Owned {
                 values(keys, &[n_keys], DType::U32)?,
             )),
             Positives::Shares { queries, keys } => {
-                let (_, n_classes) = queries.dims2()?;
+                let (_, n_classes) = matrix(queries, "cross_contrast")?;
                 if n_classes == 0 {
                     bail!("cross_contrast: shares of no class, {:?}", queries.shape())
                 }

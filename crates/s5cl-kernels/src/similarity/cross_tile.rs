@@ -2,10 +2,9 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::accurate::wide;
 use super::cross::{Relation, RowSums};
 use super::exp2::exp2;
-use super::pack::{Embeddings, Panels};
+use super::pack::{Embeddings, RowPanels};
 use super::powers::{Exponents, sum_of};
 use super::tile::{BLOCK, EXCLUDED, Operands, STRIDE};
 use crate::simd::dispatch;
@@ -19,7 +18,7 @@ pub(super) struct Affinities {
 /// The rows behind [`Affinities`]: labels, or shares of classes as panels.
 pub(super) enum Related<'a> {
     Labels { queries: &'a [u32], keys: &'a [u32] },
-    Shares { queries: Panels<'a>, keys: Panels<'a> },
+    Shares { queries: RowPanels<'a>, keys: RowPanels<'a> },
 }
 
 impl<'a> Related<'a> {
@@ -27,7 +26,7 @@ impl<'a> Related<'a> {
     pub(super) fn new(relation: Relation<'a>, ones: &'a [f32]) -> Self {
         let panels = |values: &'a [f32], dim: usize| {
             let embeddings = Embeddings { values, dim, factors: &ones[..values.len() / dim] };
-            Panels::new(embeddings, false)
+            RowPanels::new(embeddings, false)
         };
         match relation {
             Relation::Labels { queries, keys } => Self::Labels { queries, keys },
@@ -56,7 +55,7 @@ impl Affinities {
             Related::Labels { queries, keys } => {
                 let keys = &keys[cols.0..cols.0 + cols.1];
                 let queries = &queries[rows.0..rows.0 + rows.1];
-                wide(
+                dispatch(
                     #[inline(always)]
                     || {
                         for (query, row) in queries.iter().zip(tile.chunks_exact_mut(STRIDE)) {
@@ -157,14 +156,22 @@ impl WithSimd for CrossPowers<'_> {
     }
 }
 
-/// What the gradient needs to know of every query; zeros where it has no loss.
+/// What the gradient needs to know of every query.
 pub(super) struct Queries {
-    /// The shift of the powers in [`Self::shares`].
+    /// The shift of the powers in [`Self::shares`]; infinite for a query without a loss, as only
+    /// then every power is 0, and not beyond f32, however small the temperature.
     pub(super) max: Vec<f32>,
     /// Weight over temperature and softmax sum.
     pub(super) shares: Vec<f32>,
     /// Weight over temperature and sum of affinities.
     pub(super) pulls: Vec<f32>,
+}
+
+impl Queries {
+    /// Queries none of which has a loss.
+    pub(super) fn new(len: usize) -> Self {
+        Self { max: vec![f32::INFINITY; len], shares: vec![0.0; len], pulls: vec![0.0; len] }
+    }
 }
 
 /// Turns a tile of exponents `x` into weights, in place:

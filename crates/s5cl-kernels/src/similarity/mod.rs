@@ -83,7 +83,9 @@ pub struct Segment<'a> {
 /// Embeddings that are not finite give NaN.
 ///
 /// Beyond inputs, outputs and a few numbers per row the operation takes at most 64 MiB, however
-/// many rows there are. The bits of the result do not depend on the number of threads.
+/// many rows and threads there are; where rows are so long that one task alone works in more (from
+/// about 26,000 values on), it takes as much as one task. The bits of the result do not depend on
+/// the number of threads.
 ///
 /// # Shapes
 ///
@@ -140,7 +142,7 @@ pub fn sup_con<'a>(
     temperature: impl Into<Temperature<'a>>,
     reduction: Reduction,
 ) -> Result<Tensor> {
-    let rows = 0..embeddings.dim(0)?;
+    let rows = 0..matrix(embeddings, "sup_con")?.0;
     let segment = Segment { rows, temperature: temperature.into(), weight: 1.0, reduction };
     contrast(embeddings, labels, &[segment])
 }
@@ -161,7 +163,7 @@ pub fn sup_con<'a>(
 /// Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", 2020,
 /// equation 1.
 pub fn nt_xent<'a>(embeddings: &Tensor, temperature: impl Into<Temperature<'a>>) -> Result<Tensor> {
-    let rows = embeddings.dim(0)?;
+    let (rows, _) = matrix(embeddings, "nt_xent")?;
     if !rows.is_multiple_of(2) {
         bail!("nt_xent: expected two views of each image, got {rows} rows")
     }
@@ -184,5 +186,14 @@ pub fn sup_con_anchor_losses(
     labels: &Tensor,
     temperature: f64,
 ) -> Result<Tensor> {
+    matrix(embeddings, "sup_con_anchor_losses")?;
     op::anchor_losses(embeddings, labels, temperature)
+}
+
+/// Rows and columns of an operand of `op`.
+fn matrix(tensor: &Tensor, op: &str) -> Result<(usize, usize)> {
+    match *tensor.dims() {
+        [rows, cols] => Ok((rows, cols)),
+        _ => bail!("{op}: expected a matrix, got {:?} {:?}", tensor.dtype(), tensor.shape()),
+    }
 }

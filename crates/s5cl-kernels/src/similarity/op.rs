@@ -8,7 +8,7 @@ use candle_core::{
 };
 
 use super::square::contrast;
-use super::{Reduction, Segment, Temperature};
+use super::{Reduction, Segment, Temperature, matrix};
 use crate::values::operand;
 
 /// A segment whose values were read and checked.
@@ -70,7 +70,7 @@ pub(super) fn anchor_losses(
 
 /// The labels, one u32 for each row of f32 embeddings.
 fn read_labels(embeddings: &Tensor, labels: &Tensor) -> Result<Vec<u32>> {
-    let (n, dim) = embeddings.dims2()?;
+    let (n, dim) = matrix(embeddings, "contrast")?;
     if dim == 0 || embeddings.dtype() != DType::F32 {
         bail!(
             "contrast: expected f32 embeddings [n, dim], got {:?} {:?}",

@@ -1,10 +1,9 @@
 //! Rows of embeddings in the two orders that the tiles read: unit rows, and panels of columns.
 
-use std::ops::Range;
-
 use rayon::prelude::*;
 
-use super::accurate::{sum, wide};
+use super::accurate::sum;
+use crate::simd::dispatch;
 
 /// Rows side by side in one panel; a multiple of every vector length.
 pub(super) const PANEL: usize = 32;
@@ -27,12 +26,6 @@ impl Embeddings<'_> {
 
     pub(super) fn row(&self, index: usize) -> &[f32] {
         &self.values[index * self.dim..(index + 1) * self.dim]
-    }
-
-    /// Some of the rows.
-    pub(super) fn slice(&self, rows: Range<usize>) -> Self {
-        let values = &self.values[rows.start * self.dim..rows.end * self.dim];
-        Self { values, factors: &self.factors[rows], ..*self }
     }
 
     /// Writes the scaled rows from `start` on into rows of `width` values with zeros behind them.
@@ -81,12 +74,12 @@ impl Embeddings<'_> {
 }
 
 /// Rows of embeddings that are wanted as panels, again and again.
-pub(super) struct Panels<'a> {
+pub(super) struct RowPanels<'a> {
     pub(super) embeddings: Embeddings<'a>,
     all: Option<Vec<f32>>,
 }
 
-impl<'a> Panels<'a> {
+impl<'a> RowPanels<'a> {
     /// Makes all panels now, or none.
     pub(super) fn new(embeddings: Embeddings<'a>, are_kept: bool) -> Self {
         Self { embeddings, all: are_kept.then(|| embeddings.panels()) }
@@ -119,7 +112,7 @@ pub(super) fn panels_len(rows: usize, dim: usize) -> usize {
 /// The norms of the rows.
 pub(super) fn norms(values: &[f32], dim: usize) -> Vec<f64> {
     let norm = |row| sum(row, row, |x: f32, y: f32| f64::from(x) * f64::from(y)).sqrt();
-    wide(
+    dispatch(
         #[inline(always)]
         || values.chunks_exact(dim).map(norm).collect(),
     )

@@ -9,7 +9,8 @@ use super::tile::{BLOCK, STRIDE};
 /// What the gradient needs to know of every row, each list filled up to whole blocks with rows
 /// that take no part.
 pub(super) struct Anchors {
-    /// The shift of the powers in [`Self::shares`].
+    /// The shift of the powers in [`Self::shares`]; infinite for a row that takes no part, as only
+    /// then every power is 0, and not beyond f32, however small the temperature.
     pub(super) max: Vec<f32>,
     /// Weight of the anchor over its softmax sum.
     pub(super) shares: Vec<f32>,
@@ -23,7 +24,8 @@ impl Anchors {
         let len = classes.len().next_multiple_of(BLOCK);
         let mut padded = classes.to_vec();
         padded.resize(len, u32::MAX);
-        Self { max: vec![0.0; len], shares: vec![0.0; len], pulls: vec![0.0; len], classes: padded }
+        let max = vec![f32::INFINITY; len];
+        Self { max, shares: vec![0.0; len], pulls: vec![0.0; len], classes: padded }
     }
 }
 

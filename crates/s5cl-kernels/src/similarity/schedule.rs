@@ -8,29 +8,28 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 
-/// Whether the tasks of a round are shared among threads.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Threads {
-    One,
-    All,
-}
-
-/// Calls `task` once for every pair of blocks `(i, j)` with `i <= j < n`: round `r` holds the
-/// pairs with `i + j = r` modulo `n`.
-pub(super) fn for_each_pair(n: usize, threads: Threads, task: impl Fn(usize, usize) + Sync) {
+/// Calls `task` once for every pair of blocks `(i, j)` with `i <= j < n`, for up to `at_once` of
+/// them at a time: round `r` holds the pairs with `i + j = r` modulo `n`.
+pub(super) fn for_each_pair(n: usize, at_once: usize, task: impl Fn(usize, usize) + Sync) {
     let pairs = |round| {
         let pairs = (0..n).map(move |i| (i, (round + n - i) % n));
         pairs.filter(|(i, j)| i <= j)
     };
-    for_each_round(n, threads, pairs, task);
+    for_each_round(n, at_once, pairs, task);
 }
 
-/// Calls `task` once for every block `i < n_left` with every block `j < n_right`: round `r` holds
-/// the pairs with `j - i = r` modulo the larger number.
+/// The most pairs in a round of [`for_each_pair`].
+pub(super) fn most_pairs(n: usize) -> usize {
+    // Every block in two pairs would be `n / 2` of them; up to two blocks meet themselves.
+    n / 2 + 1
+}
+
+/// Calls `task` once for every block `i < n_left` with every block `j < n_right`, for up to
+/// `at_once` of them at a time: round `r` holds the pairs with `j - i = r` modulo the larger number.
 pub(super) fn for_each_crossing(
     n_left: usize,
     n_right: usize,
-    threads: Threads,
+    at_once: usize,
     task: impl Fn(usize, usize) + Sync,
 ) {
     let n = n_left.max(n_right);
@@ -38,25 +37,29 @@ pub(super) fn for_each_crossing(
         let pairs = (0..n_left).map(move |i| (i, (round + i) % n));
         pairs.filter(move |(_, j)| *j < n_right)
     };
-    for_each_round(n, threads, pairs, task);
+    for_each_round(n, at_once, pairs, task);
 }
 
 fn for_each_round<P: Iterator<Item = (usize, usize)>>(
     n: usize,
-    threads: Threads,
+    at_once: usize,
     pairs: impl Fn(usize) -> P + Sync + Send,
     task: impl Fn(usize, usize) + Sync,
 ) {
-    match threads {
-        Threads::One => (0..n).flat_map(pairs).for_each(|(i, j)| task(i, j)),
-        // The loop itself runs in the pool, whose threads stay awake from one round to the next.
-        Threads::All => rayon::scope(|_| {
-            for round in 0..n {
-                let pairs: Vec<(usize, usize)> = pairs(round).collect();
-                pairs.into_par_iter().for_each(|(i, j)| task(i, j));
-            }
-        }),
+    if at_once <= 1 {
+        return (0..n).flat_map(pairs).for_each(|(i, j)| task(i, j));
     }
+    // The loop itself runs in the pool, whose threads stay awake from one round to the next.
+    rayon::scope(|_| {
+        // Threads take pairs one by one. Where not all of them may, a round is cut into no more
+        // pieces than tasks are allowed.
+        let is_limited = at_once < rayon::current_num_threads();
+        for round in 0..n {
+            let pairs: Vec<(usize, usize)> = pairs(round).collect();
+            let fewest = if is_limited { pairs.len().div_ceil(at_once) } else { 1 };
+            pairs.into_par_iter().with_min_len(fewest).for_each(|(i, j)| task(i, j));
+        }
+    });
 }
 
 /// The parts of a whole, to be taken one by one. The schedule lets no two tasks want the same part
@@ -98,7 +101,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use super::{Parts, Threads, for_each_crossing, for_each_pair};
+    use super::{Parts, for_each_crossing, for_each_pair, most_pairs};
 
     /// Counts the visits of each pair.
     fn visits(n: usize, run: impl FnOnce(&(dyn Fn(usize, usize) + Sync))) -> Vec<usize> {
@@ -112,15 +115,15 @@ mod tests {
     #[test]
     fn schedule_brings_every_pair_together_once() {
         for n in 0..10 {
-            for threads in [Threads::One, Threads::All] {
-                let counts = visits(n, |task| for_each_pair(n, threads, task));
+            for at_once in [1, 2, 100] {
+                let counts = visits(n, |task| for_each_pair(n, at_once, task));
                 let expected = (0..n * n).map(|pair| usize::from(pair / n <= pair % n));
-                assert!(counts.into_iter().eq(expected), "{n} blocks, {threads:?}");
+                assert!(counts.into_iter().eq(expected), "{n} blocks, {at_once} at once");
                 for right in 0..=n {
-                    let counts = visits(n, |task| for_each_crossing(n, right, threads, task));
+                    let counts = visits(n, |task| for_each_crossing(n, right, at_once, task));
                     let expected = (0..n * n).map(|pair| usize::from(pair % n < right));
                     assert!(counts.into_iter().eq(expected), "{n} x {right} blocks");
-                    let counts = visits(n, |task| for_each_crossing(right, n, threads, task));
+                    let counts = visits(n, |task| for_each_crossing(right, n, at_once, task));
                     let expected = (0..n * n).map(|pair| usize::from(pair / n < right));
                     assert!(counts.into_iter().eq(expected), "{right} x {n} blocks");
                 }
@@ -130,9 +133,9 @@ mod tests {
 
     #[test]
     fn schedule_gives_a_block_its_parts_in_one_order() {
-        let order_of = |threads| {
+        let order_of = |at_once| {
             let orders = Parts::new(vec![Vec::new(); 7]);
-            for_each_pair(7, threads, |i, j| {
+            for_each_pair(7, at_once, |i, j| {
                 orders.take(i).push(j);
                 if i != j {
                     orders.take(j).push(i);
@@ -140,6 +143,39 @@ mod tests {
             });
             (0..7).map(|block| orders.take(block).clone()).collect::<Vec<_>>()
         };
-        assert_eq!(order_of(Threads::One), order_of(Threads::All));
+        assert_eq!(order_of(1), order_of(100));
+    }
+
+    #[test]
+    fn schedule_has_no_more_tasks_at_once_than_it_may() {
+        const N: usize = 24;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(8).build().unwrap();
+        for at_once in 1..8 {
+            let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let task = |_, _| {
+                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                // Long enough for every thread to begin another task, if it were allowed to.
+                (0..50).for_each(|_| std::thread::yield_now());
+                running.fetch_sub(1, Ordering::SeqCst);
+            };
+            pool.install(|| {
+                for_each_pair(N, at_once, task);
+                for_each_crossing(N, N - 1, at_once, task);
+            });
+            let most = most.into_inner();
+            assert!(most <= at_once, "{most} tasks at once, {at_once} allowed");
+        }
+    }
+
+    #[test]
+    fn schedule_has_rounds_of_at_most_half_of_the_blocks_and_one() {
+        for n in 1..20 {
+            let mut lengths = vec![0; n];
+            let counts = visits(n, |task| for_each_pair(n, 1, task));
+            for (pair, count) in counts.into_iter().enumerate() {
+                lengths[(pair / n + pair % n) % n] += count;
+            }
+            assert_eq!(lengths.into_iter().max(), Some(most_pairs(n)), "{n} blocks");
+        }
     }
 }

@@ -1,15 +1,15 @@
 //! Every row against every other: loss and gradient of one segment.
 
 use super::Reduction;
-use super::accurate::{sum, wide};
+use super::accurate::sum;
 use super::classes::Classes;
 use super::kept::Kept;
-use super::pack::{Embeddings, Panels, inverse_norm, is_normalized, norms};
+use super::pack::{Embeddings, RowPanels, inverse_norm, is_normalized, norms};
 use super::plan::{Plan, Workspace, add_rows, width};
 use super::powers::{Powers, Shift, TileSums};
 use super::pull::{Anchors, Pull};
 use super::schedule::{Parts, Workspaces, for_each_pair};
-use super::tile::{Operands, Product, Sum};
+use super::tile::{Operands, Sum, TileProduct};
 use crate::simd::dispatch;
 
 /// What one segment gives, before its weight.
@@ -38,7 +38,7 @@ pub(super) fn contrast(
     let square = Square {
         embeddings,
         plan,
-        panels: Panels::new(embeddings, plan.has_panels),
+        panels: RowPanels::new(embeddings, plan.has_panels),
         scale: (std::f64::consts::LOG2_E / temperature) as f32,
         shift: Shift::at(temperature),
         kept: Parts::new(
@@ -87,7 +87,7 @@ fn anchors(labels: &[u32], classes: &Classes, weights: &[f64], sums: &[Sum]) -> 
 struct Square<'a> {
     embeddings: Embeddings<'a>,
     plan: Plan,
-    panels: Panels<'a>,
+    panels: RowPanels<'a>,
     /// `log2(e) / t`.
     scale: f32,
     shift: Shift,
@@ -139,7 +139,7 @@ impl Square<'_> {
                     }
                     let (to, from) =
                         if is_transposed { (cols.1, rows.1) } else { (rows.1, cols.1) };
-                    dispatch(Product {
+                    dispatch(TileProduct {
                         out: &mut workspace.product,
                         rows: to,
                         width: width(dim),
@@ -159,7 +159,7 @@ impl Square<'_> {
     fn finish_gradient(&self, gradient: &mut [f32], norms: &[f64], factor: f64) -> f64 {
         let Embeddings { dim, factors, .. } = self.embeddings;
         let mut total = 0.0;
-        wide(
+        dispatch(
             #[inline(always)]
             || {
                 for (index, row) in gradient.chunks_exact_mut(dim).enumerate() {
@@ -185,7 +185,7 @@ impl Square<'_> {
 
     fn for_each_tile(&self, task: impl Fn(usize, usize, &mut Workspace) + Sync) {
         let make = || Workspace::new(&self.plan, self.embeddings.dim);
-        for_each_pair(self.plan.n_blocks, self.plan.threads, |i, j| {
+        for_each_pair(self.plan.n_blocks, self.plan.at_once, |i, j| {
             self.workspaces.with(make, |workspace| task(i, j, workspace));
         });
     }

@@ -83,7 +83,7 @@ impl Operands<'_> {
 }
 
 /// A product of a tile, or of its transpose, with rows of embeddings.
-pub(super) struct Product<'a> {
+pub(super) struct TileProduct<'a> {
     /// `[rows, width]`.
     pub(super) out: &'a mut [f32],
     /// Rows of the output; the tile has more, up to the next multiple of 8.
@@ -97,7 +97,7 @@ pub(super) struct Product<'a> {
     pub(super) depth: usize,
 }
 
-impl WithSimd for Product<'_> {
+impl WithSimd for TileProduct<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -110,7 +110,7 @@ impl WithSimd for Product<'_> {
     }
 }
 
-impl Product<'_> {
+impl TileProduct<'_> {
     #[inline(always)]
     fn multiply<S: Simd, const MR: usize>(&mut self, simd: S) {
         let two = 2 * S::F32_LANES;

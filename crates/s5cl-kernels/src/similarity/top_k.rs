@@ -4,6 +4,7 @@ use candle_core::{Result, Tensor, bail};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::matrix;
 use super::pack::{Embeddings, PANEL, inverse_norm, norms, panels_len};
 use super::tile::{BLOCK, Epilogue, LANES, Operands};
 use crate::microkernel::Tile;
@@ -36,8 +37,9 @@ pub struct Neighbors {
     pub similarities: Vec<f32>,
 }
 
-/// Finds the most similar keys of each query. The search is exact in f32, needs the same memory
-/// for any number of keys, and does not depend on the number of threads.
+/// Finds the most similar keys of each query. The search is exact in f32 and does not depend on the
+/// number of threads. Beside inputs, outputs and a few numbers per query, its memory is bounded for
+/// any number of keys.
 ///
 /// # Shapes
 ///
@@ -45,8 +47,8 @@ pub struct Neighbors {
 ///
 /// # Errors
 ///
-/// If `dim` or `k` is 0, a slice is not made of whole rows, or a row is not finite or so long that
-/// its products are not.
+/// If `dim` or `k` is 0, a slice is not made of whole rows, a row is not finite, or the lengths of
+/// a query and a key are such that their product can leave the range of f32.
 ///
 /// # Example
 ///
@@ -70,24 +72,22 @@ pub fn top_k(queries: &[f32], keys: &[f32], dim: usize, search: TopK) -> Result<
             keys.len()
         )
     }
-    let (query_factors, key_factors) =
-        (factors(queries, dim, is_cosine)?, factors(keys, dim, is_cosine)?);
-    let queries = Embeddings { values: queries, dim, factors: &query_factors };
-    let keys = Embeddings { values: keys, dim, factors: &key_factors };
-    let per_query = k.min(keys.len() - usize::from(excludes_own && keys.len() > 0));
+    let of_queries = Scaled::new(queries, dim, is_cosine, ("query", 0))?;
+    let queries = Embeddings { values: queries, dim, factors: &of_queries.factors };
+    let n_keys = keys.len() / dim;
+    let per_query = k.min(n_keys - usize::from(excludes_own && n_keys > 0));
     let mut best = vec![Neighbor::NONE; queries.len() * per_query];
-    if per_query > 0 {
-        let chunk = (CHUNK_BYTES / (size_of::<f32>() * dim)).next_multiple_of(BLOCK);
-        for start in (0..keys.len()).step_by(chunk) {
-            let end = keys.len().min(start + chunk);
-            let panels = keys.slice(start..end).panels();
+    for start in (0..n_keys).step_by(chunk_rows(dim)) {
+        let end = n_keys.min(start + chunk_rows(dim));
+        let values = &keys[start * dim..end * dim];
+        let of_keys = Scaled::new(values, dim, is_cosine, ("key", start))?;
+        check_lengths(&of_queries, &of_keys, dim)?;
+        if per_query > 0 {
+            let panels = Embeddings { values, dim, factors: &of_keys.factors }.panels();
             best.par_chunks_mut(BLOCK * per_query).enumerate().for_each(|(block, best)| {
                 search_chunk(queries, block * BLOCK, (&panels, start..end), excludes_own, best);
             });
         }
-    }
-    if let Some(at) = best.iter().position(|neighbor| neighbor.index == u32::MAX) {
-        bail!("top_k: query {} has products that are not finite", at / per_query)
     }
     Ok(Neighbors {
         per_query,
@@ -107,7 +107,7 @@ pub fn top_k(queries: &[f32], keys: &[f32], dim: usize, search: TopK) -> Result<
 ///
 /// As [`top_k`], or if a tensor is not an f32 matrix on the CPU or the lengths of rows differ.
 pub fn top_k_tensors(queries: &Tensor, keys: &Tensor, search: TopK) -> Result<(Tensor, Tensor)> {
-    let ((n, dim), (_, key_dim)) = (queries.dims2()?, keys.dims2()?);
+    let ((n, dim), (_, key_dim)) = (matrix(queries, "top_k")?, matrix(keys, "top_k")?);
     if dim != key_dim {
         bail!("top_k: queries {:?} and keys {:?} differ in length", queries.shape(), keys.shape())
     }
@@ -120,14 +120,49 @@ pub fn top_k_tensors(queries: &Tensor, keys: &Tensor, search: TopK) -> Result<(T
     Ok((indices, Tensor::from_vec(neighbors.similarities, shape, device)?))
 }
 
-/// What scales each row.
-fn factors(values: &[f32], dim: usize, is_cosine: bool) -> Result<Vec<f32>> {
-    let norms = norms(values, dim);
-    if let Some(row) = norms.iter().position(|norm| !norm.is_finite()) {
-        bail!("top_k: row {row} is not finite")
+/// Keys that are laid out at a time: whole blocks, one of them however long the rows are.
+fn chunk_rows(dim: usize) -> usize {
+    (CHUNK_BYTES / (size_of::<f32>() * dim)).max(1).next_multiple_of(BLOCK)
+}
+
+/// Rows that were read.
+struct Scaled {
+    /// What scales each row.
+    factors: Vec<f32>,
+    /// The largest length of a scaled row, and the name of that row.
+    longest: (f64, String),
+}
+
+impl Scaled {
+    /// `name` is what a row is called, and the index of the first one.
+    fn new(values: &[f32], dim: usize, is_cosine: bool, name: (&str, usize)) -> Result<Self> {
+        let norms = norms(values, dim);
+        let name = |row: usize| format!("{} {}", name.0, name.1 + row);
+        if let Some(row) = norms.iter().position(|norm| !norm.is_finite()) {
+            bail!("top_k: {} is not finite", name(row))
+        }
+        let factor = |&norm: &f64| if is_cosine { inverse_norm(norm) as f32 } else { 1.0 };
+        let factors: Vec<f32> = norms.iter().map(factor).collect();
+        let lengths = norms.iter().zip(&factors).map(|(norm, &factor)| norm * f64::from(factor));
+        let longest = lengths.enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
+        let longest = longest.map_or((0.0, String::new()), |(row, length)| (length, name(row)));
+        Ok(Self { factors, longest })
     }
-    let factor = |norm: f64| if is_cosine { inverse_norm(norm) as f32 } else { 1.0 };
-    Ok(norms.into_iter().map(factor).collect())
+}
+
+/// Refuses rows whose products could be infinite, or not a number, which has no rank. No sum of
+/// products is larger than the product of both lengths, and each of its roundings makes it larger
+/// by half of f32's epsilon at most.
+fn check_lengths(queries: &Scaled, keys: &Scaled, dim: usize) -> Result<()> {
+    let ((query_length, query), (key_length, key)) = (&queries.longest, &keys.longest);
+    let room = (dim as f64 * f64::from(f32::EPSILON)).exp();
+    if query_length * key_length * room > f64::from(f32::MAX) {
+        bail!(
+            "top_k: {query} of length {query_length:e} and {key} of length {key_length:e} are too \
+             long for a product in f32"
+        )
+    }
+    Ok(())
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -235,5 +270,19 @@ impl Select<'_> {
             }
         }
         self.thresholds[row] = best[best.len() - 1].similarity;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BLOCK, CHUNK_BYTES, chunk_rows};
+
+    #[test]
+    fn top_k_lays_out_a_block_of_keys_however_long_they_are() {
+        for dim in [1, 64, 2000, 32_768, 4_194_304, 4_194_305, 1 << 30] {
+            let rows = chunk_rows(dim);
+            assert!(rows > 0 && rows.is_multiple_of(BLOCK), "{dim}: {rows}");
+            assert!((rows - BLOCK) * dim * size_of::<f32>() <= CHUNK_BYTES, "{dim}: {rows}");
+        }
     }
 }

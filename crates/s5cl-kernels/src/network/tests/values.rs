@@ -4,7 +4,7 @@ use candle_core::{Device, Result, Tensor, Var, backprop::GradStore};
 
 use super::cases::{Case, WIDE, residual, small, wide};
 use super::reference::{Moments, Plain, Step, len};
-use crate::checks::{draw, values};
+use crate::checks::{assert_close, assert_within, draw, values};
 use crate::conv2d::geometry::Geometry;
 use crate::{Conv2dConfig, winograd};
 
@@ -70,21 +70,6 @@ impl Given {
 
     fn gradient(self, gradients: &GradStore, of: &Var) -> Result<Option<Vec<f32>>> {
         gradients.get(of).map(|gradient| values(&self.view(gradient)?)).transpose()
-    }
-}
-
-/// Errors are measured against the largest value; a NaN is one.
-fn assert_close(what: &str, got: &[f32], expected: &[f64], tolerance: f64) {
-    assert_eq!(got.len(), expected.len(), "{what}");
-    let largest = expected.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
-    assert!(largest > 0.0, "{what}: nothing to compare");
-    assert_within(what, got, expected, tolerance * largest);
-}
-
-fn assert_within(what: &str, got: &[f32], expected: &[f64], most: f64) {
-    for (i, (&got, expected)) in got.iter().zip(expected).enumerate() {
-        let error = (f64::from(got) - expected).abs();
-        assert!(error <= most, "{what}: value {i} is {got}, expected {expected}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Result, Tensor, Var};
 
-use super::dense::draw;
+use crate::checks::{assert_within, draw, gradient, refusal};
 use crate::simd::with_each_instruction_set;
 use crate::similarity::{CrossContrast, Positives, Reduction, cross_contrast, sup_con};
 
@@ -10,6 +10,7 @@ use crate::similarity::{CrossContrast, Positives, Reduction, cross_contrast, sup
 const TOLERANCE: f64 = 1e-5;
 
 /// A problem drawn from a seed.
+#[derive(Clone)]
 struct Problem {
     dim: usize,
     queries: Vec<f32>,
@@ -29,12 +30,12 @@ const CLASSES: usize = 3;
 
 impl Problem {
     fn draw(n: usize, n_keys: usize, dim: usize) -> Self {
-        let positive = |n, seed| draw(n, seed).into_iter().map(f32::abs).collect::<Vec<_>>();
+        let positive = |n, seed| draw(seed, n).into_iter().map(f32::abs).collect::<Vec<_>>();
         let label = |i: usize| (i * 7 % 5) as u32;
         Self {
             dim,
-            queries: draw(n * dim, 1),
-            keys: draw(n_keys * dim, 2),
+            queries: draw(1, n * dim),
+            keys: draw(2, n_keys * dim),
             temperatures: positive(n, 3).iter().map(|t| f64::from(*t) + 0.05).collect(),
             query_weights: positive(n, 4),
             // Every seventh key is not valid.
@@ -123,11 +124,10 @@ impl Problem {
         let loss = cross_contrast(&queries, &keys, &config)?;
         // The factor stands for what comes behind the loss.
         let gradients = (&loss * 2.0)?.backward()?;
-        let gradient = |var: &Var| -> Result<Vec<f64>> {
-            let gradient = gradients.get(var).expect("a gradient").flatten_all()?;
-            Ok(gradient.to_vec1::<f32>()?.into_iter().map(|g| f64::from(g) / 2.0).collect())
+        let half = |var: &Var| -> Result<Vec<f64>> {
+            Ok(gradient(&gradients, var)?.into_iter().map(|g| f64::from(g) / 2.0).collect())
         };
-        Ok([vec![f64::from(loss.to_scalar::<f32>()?)], gradient(&queries)?, gradient(&keys)?])
+        Ok([vec![f64::from(loss.to_scalar::<f32>()?)], half(&queries)?, half(&keys)?])
     }
 
     fn check(&self) {
@@ -138,12 +138,8 @@ impl Problem {
             {
                 // Where pulls cancel, what is left is a rounding of the pulls.
                 let largest = expected.iter().fold(0.1, |max: f64, value| max.max(value.abs()));
-                for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
-                    assert!(
-                        (found - expected).abs() <= TOLERANCE * largest,
-                        "soft {is_soft}, plain {is_plain}, part {part}, {at}: {found} {expected}"
-                    );
-                }
+                let what = format!("soft {is_soft}, plain {is_plain}, part {part}");
+                assert_within(&what, found, &expected, TOLERANCE * largest);
             }
         }
     }
@@ -163,7 +159,7 @@ fn cross_contrast_is_the_dense_formula() {
 #[test]
 fn cross_contrast_of_rows_with_themselves_is_sup_con() -> Result<()> {
     let (n, dim) = (70, 12);
-    let rows = Tensor::from_vec(draw(n * dim, 8), (n, dim), &Device::Cpu)?;
+    let rows = Tensor::from_vec(draw(8, n * dim), (n, dim), &Device::Cpu)?;
     let units = rows.broadcast_div(&rows.sqr()?.sum_keepdim(1)?.sqrt()?)?;
     let labels = Tensor::new((0..n as u32).map(|i| i % 9).collect::<Vec<_>>(), &Device::Cpu)?;
     let own = Tensor::arange(0, n as u32, &Device::Cpu)?;
@@ -201,6 +197,23 @@ fn cross_contrast_survives_long_rows_and_keys_without_gradient() -> Result<()> {
 }
 
 #[test]
+fn cross_contrast_of_a_query_without_positives_has_a_gradient_at_small_temperatures() {
+    // The first query has no positive, and its exponents are where powers are beyond f32.
+    let drawn = Problem::draw(2, 2, 2);
+    for temperature in [0.01, 0.005, 0.003] {
+        let problem = Problem {
+            queries: vec![1.0, 0.0, 0.0, 1.0],
+            keys: vec![0.89, 0.456, 0.0, 1.0],
+            temperatures: vec![temperature; 2],
+            query_labels: vec![7, 1],
+            key_labels: vec![0, 1],
+            ..drawn.clone()
+        };
+        with_each_instruction_set(|| problem.check());
+    }
+}
+
+#[test]
 fn cross_contrast_refuses_what_does_not_fit() -> Result<()> {
     let rows = Tensor::ones((2, 3), candle_core::DType::F32, &Device::Cpu)?;
     let labels = Tensor::new(&[0_u32, 1], &Device::Cpu)?;
@@ -212,17 +225,20 @@ fn cross_contrast_refuses_what_does_not_fit() -> Result<()> {
         key_weights: None,
         excluded: None,
     };
-    let refusal = |keys: &Tensor, config: &CrossContrast<'_>| {
-        cross_contrast(&rows, keys, config).err().map(|e| e.to_string()).unwrap_or_default()
-    };
-    assert_eq!(refusal(&rows, &config), "");
-    assert!(refusal(&rows.t()?, &config).contains("do not fit"));
+    let refused =
+        |keys: &Tensor, config: &CrossContrast<'_>| refusal(cross_contrast(&rows, keys, config));
+    assert_eq!(refused(&rows, &config), "");
+    assert!(refused(&rows.narrow(0, 0, 1)?.squeeze(0)?, &config).contains("matrix, got F32 [3]"));
+    let shares = Positives::Shares { queries: &labels, keys: &labels };
+    let message = refused(&rows, &CrossContrast { positives: shares, ..config });
+    assert!(message.contains("cross_contrast: expected a matrix, got U32 [2]"), "{message}");
+    assert!(refused(&rows.t()?, &config).contains("do not fit"));
     assert!(
-        refusal(&rows, &CrossContrast { temperatures: &[0.1, 0.0], ..config }).contains("above 0")
+        refused(&rows, &CrossContrast { temperatures: &[0.1, 0.0], ..config }).contains("above 0")
     );
     assert!(
-        refusal(&rows, &CrossContrast { key_weights: Some(&negative), ..config }).contains("-1")
+        refused(&rows, &CrossContrast { key_weights: Some(&negative), ..config }).contains("-1")
     );
-    assert!(refusal(&rows, &CrossContrast { excluded: Some(&negative), ..config }).contains("U32"));
+    assert!(refused(&rows, &CrossContrast { excluded: Some(&negative), ..config }).contains("U32"));
     Ok(())
 }

@@ -10,17 +10,6 @@ pub(super) struct Dense {
     pub(super) temperature_gradient: f64,
 }
 
-/// Numbers between -1 and 1 that look random, the same on every machine.
-pub(super) fn draw(n: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut next = || {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
-    };
-    (0..n).map(|_| next()).collect()
-}
-
 /// Rows of unit length with their norms, torch's `eps` included.
 fn normalize(values: &[f64], dim: usize) -> (Vec<f64>, Vec<f64>) {
     let norms: Vec<f64> =

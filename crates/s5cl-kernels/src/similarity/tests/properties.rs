@@ -1,7 +1,8 @@
 //! What must hold for the loss and its gradients whatever the batch.
 
-use super::dense::{dense, draw};
+use super::dense::dense;
 use super::square::{REDUCTIONS, fused};
+use crate::checks::draw;
 use crate::similarity::Reduction;
 
 /// Steps of a difference in f64, whose error is of the square of the step.
@@ -24,7 +25,7 @@ fn largest(values: &[f32]) -> f64 {
 #[test]
 fn dense_gradients_are_the_slopes_of_the_dense_loss() {
     let labels = [0, 1, 0, 2, 1, 0, 3];
-    let values: Vec<f64> = draw(labels.len() * 3, 1).into_iter().map(f64::from).collect();
+    let values: Vec<f64> = draw(1, labels.len() * 3).into_iter().map(f64::from).collect();
     for reduction in REDUCTIONS {
         let loss =
             |values: &[f64], temperature| dense(values, 3, &labels, temperature, reduction).loss;
@@ -49,7 +50,7 @@ fn dense_gradients_are_the_slopes_of_the_dense_loss() {
 
 #[test]
 fn contrast_gradient_is_orthogonal_to_its_row() {
-    let values = draw(N * DIM, 2);
+    let values = draw(2, N * DIM);
     for temperature in TEMPERATURES {
         let found = fused(&values, DIM, &labels(), temperature, Reduction::MeanValid).unwrap();
         let largest = largest(&found.gradient);
@@ -63,7 +64,7 @@ fn contrast_gradient_is_orthogonal_to_its_row() {
 
 #[test]
 fn contrast_does_not_see_the_order_of_the_rows() {
-    let (values, labels) = (draw(N * DIM, 3), labels());
+    let (values, labels) = (draw(3, N * DIM), labels());
     // Seven and the number of rows have no common divisor.
     let order: Vec<usize> = (0..N).map(|i| i * 7 % N).collect();
     let moved: Vec<f32> =
@@ -86,7 +87,7 @@ fn contrast_does_not_see_the_order_of_the_rows() {
 
 #[test]
 fn contrast_turns_with_the_space() {
-    let (values, labels) = (draw(N * DIM, 4), labels());
+    let (values, labels) = (draw(4, N * DIM), labels());
     // A rotation by a right angle in the planes of neighboring axes is exact in f32.
     let turn = |values: &[f32]| -> Vec<f32> {
         values.chunks(2).flat_map(|pair| [-pair[1], pair[0]]).collect()
@@ -102,7 +103,7 @@ fn contrast_turns_with_the_space() {
 
 #[test]
 fn contrast_gradient_for_the_temperature_is_the_slope_of_the_loss() {
-    let (values, labels) = (draw(N * DIM, 5), labels());
+    let (values, labels) = (draw(5, N * DIM), labels());
     for reduction in REDUCTIONS {
         let loss = |t: f64| fused(&values, DIM, &labels, t, reduction).unwrap();
         let (t, step) = (f64::from(0.5_f32), f64::from(0.0078125_f32));

@@ -2,7 +2,8 @@
 
 use candle_core::{Device, Result, Tensor, Var};
 
-use super::dense::{Dense, dense, draw};
+use super::dense::{Dense, dense};
+use crate::checks::{assert_within, draw, gradient};
 use crate::similarity::{Reduction, sup_con, sup_con_anchor_losses};
 
 pub(super) const REDUCTIONS: [Reduction; 3] = [
@@ -35,13 +36,10 @@ pub(super) fn fused(
     let learned = Var::new(temperature as f32, &Device::Cpu)?;
     let loss = sup_con(&embeddings, &labels, learned.as_tensor(), reduction)?;
     let gradients = loss.backward()?;
-    let gradient = |var: &Var| -> Result<Vec<f32>> {
-        gradients.get(var).expect("a gradient").flatten_all()?.to_vec1()
-    };
     Ok(Fused {
         loss: f64::from(loss.to_scalar::<f32>()?),
-        gradient: gradient(&embeddings)?,
-        temperature_gradient: f64::from(gradient(&learned)?[0]),
+        gradient: gradient(&gradients, &embeddings)?,
+        temperature_gradient: f64::from(gradient(&gradients, &learned)?[0]),
     })
 }
 
@@ -51,7 +49,7 @@ fn check(values: &[f32], dim: usize, labels: &[u32], temperature: f64) -> Result
     REDUCTIONS.into_iter().try_for_each(check)
 }
 
-fn check_reduction(
+pub(super) fn check_reduction(
     values: &[f32],
     dim: usize,
     labels: &[u32],
@@ -77,13 +75,10 @@ fn check_reduction(
     let scaled: Vec<f64> = gradient.iter().enumerate().map(|(at, g)| g * norm(at)).collect();
     let largest = scaled.iter().fold(0.0, |max: f64, g| max.max(g.abs()));
     let largest = largest.max(0.1 / (temperature * labels.len() as f64));
-    for (at, (found, expected)) in found.gradient.iter().zip(&scaled).enumerate() {
-        let found = f64::from(*found) * norm(at);
-        assert!(
-            (found - expected).abs() <= 10.0 * tolerance * largest,
-            "{what}, gradient {at}: {found} {expected}, largest {largest}"
-        );
-    }
+    let found_scaled: Vec<f64> =
+        found.gradient.iter().enumerate().map(|(at, g)| f64::from(*g) * norm(at)).collect();
+    let most = 10.0 * tolerance * largest;
+    assert_within(&format!("{what}, gradient"), &found_scaled, &scaled, most);
     let of_temperature = found.temperature_gradient;
     let scale = temperature_gradient.abs().max(loss.abs() / temperature).max(1.0);
     assert!(
@@ -112,7 +107,7 @@ fn labels(n: usize, n_classes: usize) -> Vec<u32> {
 #[test]
 fn sup_con_is_the_dense_formula_for_any_number_of_rows() -> Result<()> {
     for n in [1, 2, 3, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200] {
-        check(&draw(n * 16, n as u64), 16, &labels(n, 4), 0.2)?;
+        check(&draw(n as u64, n * 16), 16, &labels(n, 4), 0.2)?;
     }
     Ok(())
 }
@@ -120,7 +115,7 @@ fn sup_con_is_the_dense_formula_for_any_number_of_rows() -> Result<()> {
 #[test]
 fn sup_con_is_the_dense_formula_for_any_length_of_a_row() -> Result<()> {
     for dim in [1, 2, 15, 16, 17, 63, 64, 128, 200] {
-        check(&draw(70 * dim, dim as u64), dim, &labels(70, 5), 0.1)?;
+        check(&draw(dim as u64, 70 * dim), dim, &labels(70, 5), 0.1)?;
     }
     Ok(())
 }
@@ -128,22 +123,22 @@ fn sup_con_is_the_dense_formula_for_any_length_of_a_row() -> Result<()> {
 #[test]
 fn sup_con_is_the_dense_formula_at_any_temperature() -> Result<()> {
     for temperature in [0.005, 0.01, 0.02, 0.0228, 0.0229, 0.0231, 0.05, 0.07, 0.2, 0.5, 1.0] {
-        check(&draw(90 * 24, 3), 24, &labels(90, 6), temperature)?;
-        check(&draw(90 * 2, 4), 2, &labels(90, 6), temperature)?;
+        check(&draw(3, 90 * 24), 24, &labels(90, 6), temperature)?;
+        check(&draw(4, 90 * 2), 2, &labels(90, 6), temperature)?;
     }
     Ok(())
 }
 
 #[test]
 fn sup_con_of_many_rows_is_the_dense_formula() -> Result<()> {
-    check(&draw(1000 * 16, 7), 16, &labels(1000, 20), 0.1)?;
+    check(&draw(7, 1000 * 16), 16, &labels(1000, 20), 0.1)?;
     // So many that not every tile is kept for the backward pass.
-    check_reduction(&draw(4097 * 4, 8), 4, &labels(4097, 9), 0.2, Reduction::MeanValid)
+    check_reduction(&draw(8, 4097 * 4), 4, &labels(4097, 9), 0.2, Reduction::MeanValid)
 }
 
 #[test]
 fn sup_con_is_the_same_with_any_instructions() -> Result<()> {
-    let (values, labels) = (draw(150 * 40, 9), labels(150, 6));
+    let (values, labels) = (draw(9, 150 * 40), labels(150, 6));
     let mut result = Ok(());
     crate::simd::with_each_instruction_set(|| {
         for temperature in [0.01, 0.1] {

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Result, Tensor};
 
-use super::dense::draw;
+use crate::checks::{draw, refusal};
 use crate::simd::with_each_instruction_set;
 use crate::similarity::{Neighbors, TopK, top_k, top_k_tensors};
 
@@ -25,7 +25,7 @@ fn similarities(queries: &[f32], keys: &[f32], dim: usize, is_cosine: bool) -> V
 
 /// Checks the found similarities against the best ones of all, and that the indices are theirs.
 fn check(n_queries: usize, n_keys: usize, dim: usize, search: TopK) -> Result<()> {
-    let (queries, keys) = (draw(n_queries * dim, 5), draw(n_keys * dim, 6));
+    let (queries, keys) = (draw(5, n_queries * dim), draw(6, n_keys * dim));
     let found = top_k(&queries, &keys, dim, search)?;
     let all = similarities(&queries, &keys, dim, search.is_cosine);
     assert_eq!(found.indices.len(), n_queries * found.per_query);
@@ -81,8 +81,22 @@ fn top_k_ties_go_to_the_lower_index() {
 }
 
 #[test]
+fn top_k_ranks_products_up_to_the_end_of_f32() -> Result<()> {
+    let long = f32::MAX.sqrt() * 0.999;
+    let search = TopK { k: 3, is_cosine: false, excludes_own: false };
+    let found = top_k(&[long, 0.0], &[-long, 0.0, 0.0, long, long, 0.0], 2, search)?;
+    assert_eq!(found.indices, [2, 1, 0]);
+    assert_eq!(found.similarities, [long * long, 0.0, -long * long]);
+    // A cosine is never too long.
+    let search = TopK { is_cosine: true, ..search };
+    let found = top_k(&[1e38; 2], &[3e38, 3e38, 1e38, -1e38], 2, search)?;
+    assert_eq!(found.indices, [0, 1]);
+    Ok(())
+}
+
+#[test]
 fn top_k_of_tensors_is_that_of_their_values() -> Result<()> {
-    let (queries, keys) = (draw(6 * 4, 1), draw(30 * 4, 2));
+    let (queries, keys) = (draw(1, 6 * 4), draw(2, 30 * 4));
     let search = TopK { k: 3, is_cosine: true, excludes_own: false };
     let Neighbors { indices, similarities, .. } = top_k(&queries, &keys, 4, search)?;
     // Transposed and back: the same values in another order in memory.
@@ -97,14 +111,22 @@ fn top_k_of_tensors_is_that_of_their_values() -> Result<()> {
 #[test]
 fn top_k_refuses_what_it_cannot_rank() -> Result<()> {
     let search = TopK { k: 2, is_cosine: true, excludes_own: false };
-    let refusal = |queries: &[f32], keys: &[f32], dim, search| {
-        top_k(queries, keys, dim, search).err().map(|e| e.to_string()).unwrap_or_default()
-    };
-    assert!(refusal(&[1.0, f32::NAN], &[1.0; 4], 2, search).contains("row 0 is not finite"));
-    assert!(refusal(&[1.0; 3], &[1.0; 4], 2, search).contains("whole rows of 2"));
-    assert!(refusal(&[1.0; 2], &[1.0; 4], 2, TopK { k: 0, ..search }).contains("k = 0"));
+    let refused =
+        |queries: &[f32], keys: &[f32], dim, search| refusal(top_k(queries, keys, dim, search));
+    assert!(refused(&[1.0, f32::NAN], &[1.0; 4], 2, search).contains("query 0 is not finite"));
+    assert!(refused(&[1.0; 3], &[1.0; 4], 2, search).contains("whole rows of 2"));
+    assert!(refused(&[1.0; 2], &[1.0; 4], 2, TopK { k: 0, ..search }).contains("k = 0"));
     let long = TopK { is_cosine: false, ..search };
-    assert!(refusal(&[-1e38; 2], &[1e38; 4], 2, long).contains("query 0 has products"));
+    for values in [[1e38, 1e38], [-1e38, -1e38], [1e38, -1e38]] {
+        let message = refused(&[1.0, 1.0, 1e38, 1e38], &[&[1.0; 2][..], &values].concat(), 2, long);
+        assert!(message.contains("query 1 of length") && message.contains("key 1"), "{message}");
+    }
+    let mut keys = vec![1.0; 5000 * 2000];
+    keys[4321 * 2000] = f32::INFINITY;
+    assert!(refused(&[1.0; 2000], &keys, 2000, search).contains("key 4321 is not finite"));
+    let row = Tensor::new(&[1_f32, 2.0], &Device::Cpu)?;
+    let message = refusal(top_k_tensors(&row, &row, search));
+    assert!(message.contains("top_k: expected a matrix, got F32 [2]"), "{message}");
     let none = top_k(&[1.0; 2], &[], 2, search)?;
     assert_eq!((none.per_query, none.indices.len()), (0, 0));
     Ok(())
