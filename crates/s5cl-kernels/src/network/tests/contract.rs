@@ -227,7 +227,11 @@ fn network_refuses_shapes_that_do_not_fit() {
     refused(&[2, 9, 8, 4], &[weight, &[3], &[3]], &["conv2d", "[2, 9, 8, 4]", "[3, 3, 3, 3]"]);
     refused(images, &[&[3, 3, 3], &[3], &[3]], &["conv2d", "rank 4", "[3, 3, 3]"]);
     refused(images, &[weight, &[4], &[3]], &["network: layer 2: batch_norm", "channels: 3", "[4]"]);
-    refused(images, &[weight, &[3], &[3, 1]], &["network: layer 2: batch_norm", "channels: 3", "[3, 1]"]);
+    refused(
+        images,
+        &[weight, &[3], &[3, 1]],
+        &["network: layer 2: batch_norm", "channels: 3", "[3, 1]"],
+    );
     let residual = block(2).network();
     let parts = ["residual", "height: 9, width: 8", "height: 5, width: 4"];
     assert_refused(&residual, images, &[weight, &[3], &[3]], &parts);
