@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use crate::batch_norm::passes::Affine;
+use crate::batch_norm::affine::Affine;
 use crate::microkernel::{TILE_ROWS, Tile, accumulate, load, store, zeros};
 use crate::panels::{Panels, vectors_per_panel};
 

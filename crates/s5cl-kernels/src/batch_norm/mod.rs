@@ -1,5 +1,6 @@
 //! Batch normalization, fused with the residual sum and ReLU that follow it in a ResNet.
 
+pub(crate) mod affine;
 pub(crate) mod passes;
 mod rows;
 
@@ -8,7 +9,8 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{CpuStorage, CustomOp3, DType, Error, Layout, Result, Shape, Tensor, bail};
 
 use crate::values::{Values, operand};
-use passes::{Affine, Backward, Mask, Moments};
+use affine::{Affine, Mask};
+use passes::{Backward, Moments};
 
 /// What normalization by the batch's own statistics gives.
 #[derive(Clone, Debug)]

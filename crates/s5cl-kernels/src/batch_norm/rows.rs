@@ -5,7 +5,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::passes::{Affine, Mask};
+use super::affine::{Affine, Mask};
 
 /// Adds a block's values and squares, behind `origin`, to those of each channel.
 pub(super) struct MomentSums<'a> {

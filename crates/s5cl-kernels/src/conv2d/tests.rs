@@ -6,7 +6,7 @@ use super::direct::Direct;
 use super::geometry::Geometry;
 use super::weight_gradient::weight_gradient;
 use super::{Conv2dConfig, conv2d};
-use crate::batch_norm::passes::Affine;
+use crate::batch_norm::affine::Affine;
 use crate::checks::{draw, refusal, same_on_any_threads};
 use crate::product::{Finish, Start};
 use crate::simd::with_each_instruction_set;

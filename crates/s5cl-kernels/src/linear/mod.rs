@@ -6,7 +6,7 @@ mod tests;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::batch_norm::passes::Affine;
+use crate::batch_norm::affine::Affine;
 use crate::conv2d::weight_gradient::{Part, Run, Runs};
 use crate::panels::Panels;
 use crate::product::{Finish, Product, Segment};

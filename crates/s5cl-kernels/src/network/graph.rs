@@ -42,14 +42,12 @@ impl Shared {
 
 /// A token that all parameters are tied to.
 pub(super) fn attached(parameters: &[Tensor], shared: &Arc<Shared>) -> Result<Tensor> {
-    let mut token = Tensor::zeros(1, DType::F32, &Device::Cpu)?;
+    let none = Tensor::zeros(1, DType::F32, &Device::Cpu)?;
+    let mut token = none.clone();
     for (pair, parameters) in parameters.chunks(2).enumerate() {
         let tie = Tie { first: 2 * pair, shared: shared.clone() };
-        token = match parameters {
-            [first, second] => token.apply_op3(first, second, tie)?,
-            [single] => token.apply_op2(single, tie)?,
-            _ => token,
-        };
+        let second = parameters.get(1).unwrap_or(&none);
+        token = token.apply_op3(&parameters[0], second, tie)?;
     }
     Ok(token)
 }
@@ -58,32 +56,6 @@ pub(super) fn attached(parameters: &[Tensor], shared: &Arc<Shared>) -> Result<Te
 struct Tie {
     first: usize,
     shared: Arc<Shared>,
-}
-
-impl CustomOp2 for Tie {
-    fn name(&self) -> &'static str {
-        "network_parameter"
-    }
-
-    fn cpu_fwd(
-        &self,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        Ok((CpuStorage::F32(vec![0.0]), 1.into()))
-    }
-
-    fn bwd(
-        &self,
-        _token: &Tensor,
-        parameter: &Tensor,
-        _result: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((Some(gradient.clone()), self.shared.take(self.first, parameter)?))
-    }
 }
 
 impl CustomOp3 for Tie {

@@ -4,8 +4,9 @@ use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp2, DType, Device, Layout, Result, Shape, Tensor, bail};
 
-use super::cross::{Cross, Relation};
+use super::cross::Cross;
 use super::matrix;
+use super::relation::Relation;
 use crate::values::operand;
 
 /// What makes a key a positive of a query.

@@ -2,10 +2,10 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::cross::{Relation, RowSums};
 use super::exp2::exp2;
 use super::pack::{Embeddings, RowPanels};
 use super::powers::{Exponents, sum_of};
+use super::relation::{Relation, RowSums};
 use super::tile::{BLOCK, EXCLUDED, Operands, STRIDE};
 use crate::simd::dispatch;
 

@@ -21,6 +21,7 @@ mod pack;
 mod plan;
 mod powers;
 mod pull;
+mod relation;
 mod schedule;
 mod tile;
 
