@@ -144,10 +144,42 @@ fn consumer() -> Result<()> {
 }
 
 fn package() -> Result<()> {
+    forget_packages()?;
     // The working tree is what is checked, committed or not.
     let mut package = cargo(["package", "--workspace", "--allow-dirty", "--quiet"]);
     package.args(["--exclude", "xtask", "--exclude", "s5cl-tests"]);
     succeed(package.args(ALONE).arg("--target-dir").arg(alone_target()?))
+}
+
+/// Removes what an earlier `package` left. Cargo takes a package for unchanged while its version is,
+/// so it would build the sources unpacked then, and take over what was compiled of them.
+fn forget_packages() -> Result<()> {
+    let target = alone_target()?;
+    let mut clean = cargo(["clean", "--quiet"]);
+    clean.arg("--target-dir").arg(&target);
+    let mut unpacked = Vec::new();
+    for library in fs::read_dir(workspace_root().join("crates"))? {
+        let name = library?.file_name();
+        clean.arg("--package").arg(&name);
+        unpacked.push(format!("{}-{}", name.to_string_lossy(), env!("CARGO_PKG_VERSION")));
+    }
+    if target.is_dir() {
+        succeed(&mut clean)?;
+    }
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
+    let sources = home.context("no home folder")?.join("registry/src");
+    if !sources.is_dir() {
+        return Ok(());
+    }
+    for registry in fs::read_dir(sources)? {
+        let registry = registry?.path();
+        for package in unpacked.iter().map(|name| registry.join(name)).filter(|path| path.is_dir())
+        {
+            fs::remove_dir_all(package)?;
+        }
+    }
+    Ok(())
 }
 
 /// The first block of Rust in a Markdown text.
