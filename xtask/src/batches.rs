@@ -130,6 +130,13 @@ impl BatchMaker {
         })
     }
 
+    /// The labels that the run hides of the unlabeled images of a step, to compare pseudo-labels
+    /// with; `None` for an image that has none. The training never sees them.
+    pub(crate) fn hidden_labels(&self, step: u64) -> Vec<Option<u32>> {
+        let draws = self.unlabeled.as_ref().map(|pool| pool.batch(step)).unwrap_or_default();
+        draws.iter().map(|draw| self.dataset.samples[draw.sample_idx].class_idx).collect()
+    }
+
     fn views(&self, draws: &[Draw], role: Role) -> Result<Views, DataError> {
         let side = self.image_size as usize;
         let bytes = draws.len() * side * side * 3;

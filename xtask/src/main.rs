@@ -10,6 +10,7 @@ mod tiles;
 mod batches;
 mod inference;
 mod outcome;
+mod pseudo_labels;
 mod training;
 
 mod progress;

@@ -13,7 +13,8 @@ use s5cl_trainer::{
     Checkpoints, Event, Method, Optimizer, Outcome, SourceError, StepRecord, TrainConfig,
     TrainState, WeightAverage, train, write_atomic,
 };
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::batches::{BatchMaker, PrefetchedBatches};
 use crate::config::{RunConfig, Select};
@@ -21,6 +22,7 @@ use crate::experiment::{Experiment, with_labels};
 use crate::failure::{Interrupted, boxed};
 use crate::inference::{Card, Predictor, write_weights};
 use crate::progress::Progress;
+use crate::pseudo_labels::PseudoLabelHealth;
 use crate::run_folder::RunFolder;
 use crate::timing::SpanTimes;
 
@@ -60,6 +62,18 @@ pub(crate) struct Trained {
     pub(crate) views_share: f64,
     /// The figures of the last validation, if there are validation images.
     pub(crate) validation: Option<Value>,
+}
+
+/// A step as `metrics.jsonl` keeps it.
+#[derive(Serialize)]
+struct StepLine<'a> {
+    #[serde(flatten)]
+    record: &'a StepRecord,
+    seconds: f64,
+    images_per_second: f64,
+    phase: &'static str,
+    #[serde(flatten)]
+    pseudo_labels: Option<PseudoLabelHealth>,
 }
 
 impl<'a> Run<'a> {
@@ -125,8 +139,8 @@ impl<'a> Run<'a> {
             match event {
                 Event::Step(record) => {
                     let seconds = progress.borrow_mut().step(&record);
-                    let fields = step_fields(&record, seconds)?;
-                    events.borrow_mut().append("train", record.step, &fields).map_err(boxed)
+                    let line = self.step_line(&record, seconds);
+                    events.borrow_mut().append("train", record.step, &line).map_err(boxed)
                 }
                 Event::Checkpoint { .. } => {
                     progress.borrow_mut().restart_clock();
@@ -202,6 +216,22 @@ impl<'a> Run<'a> {
         Ok(serde_json::from_str::<f64>(&written)? > best)
     }
 
+    /// The line of a step, with what the hidden labels say of its pseudo-labels.
+    fn step_line<'r>(&self, record: &'r StepRecord, seconds: f64) -> StepLine<'r> {
+        let health = |pseudo_labels| {
+            let hidden_labels = self.maker.hidden_labels(record.step);
+            let n_classes = self.experiment.dataset.n_classes();
+            PseudoLabelHealth::new(pseudo_labels, &hidden_labels, n_classes)
+        };
+        StepLine {
+            record,
+            seconds,
+            images_per_second: (record.n_views as f64 / seconds).round(),
+            phase: if record.pseudo_share > 0.0 { "pseudo" } else { "instance" },
+            pseudo_labels: record.pseudo_labels.as_ref().map(health),
+        }
+    }
+
     fn keep_weights(&self, state: &TrainState) -> Result<()> {
         if self.config.evaluation.select == Select::Best && self.folder.best_weights().is_file() {
             let bytes = std::fs::read(self.folder.best_weights())?;
@@ -258,13 +288,4 @@ fn new_state(config: &RunConfig, n_classes: usize, weights: Option<&Path>) -> Re
 
 fn initial_weights(config: &RunConfig) -> Option<&Path> {
     Some(config.encoder.weights.as_str()).filter(|path| !path.is_empty()).map(Path::new)
-}
-
-/// A step as `metrics.jsonl` keeps it.
-fn step_fields(record: &StepRecord, seconds: f64) -> serde_json::Result<Value> {
-    let mut fields = serde_json::to_value(record)?;
-    fields["seconds"] = json!(seconds);
-    fields["images_per_second"] = json!((record.n_views as f64 / seconds).round());
-    fields["phase"] = json!(if record.pseudo_share > 0.0 { "pseudo" } else { "instance" });
-    Ok(fields)
 }
