@@ -8,6 +8,7 @@ mod run_folder;
 mod tiles;
 
 mod batches;
+mod evaluation;
 mod inference;
 mod outcome;
 mod pseudo_labels;

@@ -72,6 +72,14 @@ pub(crate) fn fraction(value: f64) -> String {
     format!("{value:.3}")
 }
 
+/// A fraction with its interval, as in `0.812 [0.790, 0.833]`.
+pub(crate) fn with_interval(value: f64, interval: Option<[f64; 2]>) -> String {
+    match interval {
+        Some([low, high]) => format!("{value:.3} [{low:.3}, {high:.3}]"),
+        None => fraction(value),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Table;

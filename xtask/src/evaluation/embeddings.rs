@@ -1,0 +1,6 @@
+//! What the embeddings alone are worth.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::part::Part;
