@@ -11,7 +11,8 @@ use s5cl_backbone::{
 };
 use s5cl_data::{Dataset, Loader, TileBatch};
 use s5cl_eval::{
-    ClassificationResult, Confusion, Features, Standardizer, color_features, knn_predict, log_loss,
+    ClassificationResult, Confusion, Features, Probabilities, Standardizer, color_features,
+    knn_predict,
 };
 use s5cl_trainer::write_atomic;
 use serde::{Deserialize, Serialize};
@@ -159,11 +160,8 @@ impl Predictor {
         let labels: Vec<u32> = samples.iter().map(|(_, class_idx)| *class_idx).collect();
         let predictions = self.predict(dataset, &indices, workers)?;
         let n_classes = self.card.class_names.len();
-        let predicted: Vec<u32> =
-            predictions.probabilities.chunks(n_classes).map(|row| argmax(row) as u32).collect();
-        let loss = log_loss(&predictions.probabilities, n_classes, &labels)?;
-        let confusion = Confusion::new(n_classes, &labels, &predicted)?;
-        Ok(confusion.result(&self.card.class_names, Some(loss))?)
+        let probabilities = Probabilities::new(predictions.probabilities, n_classes)?;
+        Ok(ClassificationResult::new(&labels, &probabilities, &self.card.class_names)?)
     }
 }
 
