@@ -10,7 +10,7 @@ use s5cl_backbone::{
     Mode, Model, ModelConfig, Normalization, Parameters, load_weights, read_metadata, save_weights,
 };
 use s5cl_data::{Dataset, Loader, TileBatch};
-use s5cl_eval::{ClassificationResult, Confusion, log_loss};
+use s5cl_eval::{ClassificationResult, Probabilities};
 use s5cl_trainer::write_atomic;
 use serde::{Deserialize, Serialize};
 
@@ -155,11 +155,8 @@ impl Predictor {
         let labels: Vec<u32> = samples.iter().map(|(_, class_idx)| *class_idx).collect();
         let predictions = self.predict(dataset, &indices, workers)?;
         let n_classes = self.card.class_names.len();
-        let predicted: Vec<u32> =
-            predictions.probabilities.chunks(n_classes).map(|row| argmax(row) as u32).collect();
-        let loss = log_loss(&predictions.probabilities, n_classes, &labels)?;
-        let confusion = Confusion::new(n_classes, &labels, &predicted)?;
-        Ok(confusion.result(&self.card.class_names, Some(loss))?)
+        let probabilities = Probabilities::new(predictions.probabilities, n_classes)?;
+        Ok(ClassificationResult::new(&labels, &probabilities, &self.card.class_names)?)
     }
 }
 

@@ -67,6 +67,39 @@ pub enum EvalError {
     /// A neighbor count of zero.
     #[error("k is 0: at least one neighbor must vote")]
     NoNeighbors,
+    /// A setting outside its range.
+    #[error("{what} is {value}: it must be {range}")]
+    OutOfRange {
+        /// Which setting.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+        /// What it may be, in words.
+        range: &'static str,
+    },
+    /// A cost that is negative or not finite.
+    #[error(
+        "the cost of taking class {label} for class {prediction} is {cost}: \
+         it must be finite and not negative"
+    )]
+    Cost {
+        /// The true class.
+        label: usize,
+        /// The predicted class.
+        prediction: usize,
+        /// The cost.
+        cost: f64,
+    },
+    /// A name that stands for nothing.
+    #[error("there is no {what} {name:?}: choose one of {}", known.join(", "))]
+    UnknownName {
+        /// What was to be named.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// All names that exist.
+        known: &'static [&'static str],
+    },
 }
 
 /// Refuses two arguments of different length.

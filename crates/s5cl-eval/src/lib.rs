@@ -7,30 +7,45 @@
 //!
 //! | what | where |
 //! |---|---|
-//! | accuracy, balanced accuracy, recall, precision, F1 | [`Confusion`] |
-//! | the object under `test` in `metrics.json` | [`ClassificationResult`] |
-//! | cross entropy of predicted probabilities | [`log_loss`] |
+//! | what a classifier says of samples | [`Probabilities`] |
+//! | everything at once: the object under `test` in `metrics.json` | [`ClassificationResult`] |
+//! | accuracy, balanced accuracy, recall, precision, F1, kappa, correlation | [`Confusion`] |
+//! | cross entropy, Brier score, top-k accuracy of probabilities | [`log_loss`], [`brier_score`], [`top_k_accuracy`] |
+//! | AUROC and average precision, one class against the rest | [`OneVsRest`] |
+//! | what mistakes cost, results of parent classes | [`CostMatrix`], [`ClassTree`] |
+//! | reliability, expected calibration error | [`reliability_bins`], [`expected_calibration_error`] |
+//! | temperature scaling, also without a set of its own | [`Temperature`], [`cross_fit_temperature`] |
+//! | error when unsure predictions are withheld | [`CoverageCurve`] |
+//! | sets that hold the label with a chosen probability | [`Conformal`] |
 //! | how far one gets by guessing, by color, by a tiny thumbnail | [`chance`], [`color_features`], [`thumbnail_features`] |
 //! | the classifier that reads such features | [`Standardizer`], [`knn_predict`] |
 
 mod error;
 
-mod confusion;
-mod log_loss;
-mod result;
+mod probabilities;
+
+mod calibration;
+mod classification;
 
 mod features;
 mod knn;
 mod pixels;
 mod standardizer;
 
-pub use confusion::Confusion;
+pub use calibration::{
+    CONFORMAL_SCORES, Conformal, ConformalResult, ConformalScore, CoverageCurve, CoveragePoint,
+    CrossFitted, N_BINS, ReliabilityBin, Temperature, cross_fit_temperature,
+    expected_calibration_error, reliability_bins,
+};
+pub use classification::{
+    ClassMetrics, ClassTree, ClassificationResult, Confusion, CostMatrix, OneVsRest, brier_score,
+    chance, log_loss, top_k_accuracy,
+};
 pub use error::EvalError;
 pub use features::Features;
 pub use knn::knn_predict;
-pub use log_loss::log_loss;
 pub use pixels::{color_features, thumbnail_features};
-pub use result::{ClassMetrics, ClassificationResult, chance};
+pub use probabilities::Probabilities;
 pub use standardizer::Standardizer;
 
 #[cfg(doctest)]
