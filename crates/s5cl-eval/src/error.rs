@@ -100,6 +100,59 @@ pub enum EvalError {
         /// All names that exist.
         known: &'static [&'static str],
     },
+    /// Labels that tell nothing apart.
+    #[error("{what} are all of class {class_idx}: at least two classes are needed")]
+    OneClass {
+        /// Which argument.
+        what: &'static str,
+        /// The only class.
+        class_idx: u32,
+    },
+    /// Fewer of something than the measure is defined for.
+    #[error("there are {found} {what}, but at least {needed} are needed")]
+    TooFew {
+        /// What there are too few of.
+        what: &'static str,
+        /// Their number.
+        found: usize,
+        /// How many are needed.
+        needed: usize,
+    },
+    /// The search for the nearest rows refused its input.
+    #[error("{message}")]
+    Search {
+        /// What it said.
+        message: String,
+    },
+}
+
+/// Refuses what is not above zero and finite.
+pub(crate) fn positive(what: &'static str, value: f64) -> Result<(), EvalError> {
+    if value > 0.0 && value.is_finite() {
+        return Ok(());
+    }
+    Err(EvalError::OutOfRange { what, value, range: "above 0 and finite" })
+}
+
+/// Refuses fewer than are needed.
+pub(crate) fn at_least(what: &'static str, found: usize, needed: usize) -> Result<(), EvalError> {
+    if found >= needed { Ok(()) } else { Err(EvalError::TooFew { what, found, needed }) }
+}
+
+/// Refuses two tables of different width.
+pub(crate) fn same_width(expected: usize, found: usize) -> Result<(), EvalError> {
+    if expected == found { Ok(()) } else { Err(EvalError::WidthMismatch { expected, found }) }
+}
+
+/// Refuses labels without two different classes among them.
+pub(crate) fn two_classes(what: &'static str, labels: &[u32]) -> Result<(), EvalError> {
+    match labels {
+        [] => Err(EvalError::Empty { what }),
+        [first, rest @ ..] if rest.iter().all(|label| label == first) => {
+            Err(EvalError::OneClass { what, class_idx: *first })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses two arguments of different length.

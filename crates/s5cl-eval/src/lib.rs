@@ -19,6 +19,11 @@
 //! | sets that hold the label with a chosen probability | [`Conformal`] |
 //! | how far one gets by guessing, by color, by a tiny thumbnail | [`chance`], [`color_features`], [`thumbnail_features`] |
 //! | the classifier that reads such features | [`Standardizer`], [`knn_predict`] |
+//! | classifiers that read embeddings | [`cosine_knn_predict`], [`LinearProbe`], [`nearest_class_mean_predict`] |
+//! | how embeddings lie | [`silhouette`], [`alignment`], [`uniformity`], [`effective_rank`] |
+//! | clusters, and how much they tell of the classes | [`k_means`], [`normalized_mutual_information`], [`adjusted_mutual_information`] |
+//! | retrieval | [`nearest`], [`retrieval`], [`retrieval_at_k`] |
+//! | maps in the plane | [`Pca`], [`t_sne`] |
 
 mod error;
 
@@ -28,9 +33,15 @@ mod calibration;
 mod classification;
 
 mod features;
-mod knn;
 mod pixels;
 mod standardizer;
+
+mod projection;
+mod representation;
+mod retrieval;
+
+mod singular;
+mod vectors;
 
 pub use calibration::{
     CONFORMAL_SCORES, Conformal, ConformalResult, ConformalScore, CoverageCurve, CoveragePoint,
@@ -43,10 +54,19 @@ pub use classification::{
 };
 pub use error::EvalError;
 pub use features::Features;
-pub use knn::knn_predict;
 pub use pixels::{color_features, thumbnail_features};
 pub use probabilities::Probabilities;
 pub use standardizer::Standardizer;
+
+pub use projection::{Pca, Tsne, TsneConfig, t_sne};
+pub use representation::{
+    CosineKnnConfig, DISTANCES, Distance, KMeans, KMeansConfig, LinearProbe, LinearProbeConfig,
+    LogisticRegression, Stopping, adjusted_mutual_information, alignment, class_alignment,
+    cosine_knn_predict, cosine_knn_probabilities, effective_rank, k_means, knn_predict,
+    nearest_class_mean_predict, normalized_mutual_information, silhouette, stratified_folds,
+    uniformity,
+};
+pub use retrieval::{LeftOut, Retrieved, RetrievalAtK, RetrievalResult, nearest, retrieval, retrieval_at_k};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
