@@ -11,6 +11,7 @@
 //! | the object under `test` in `metrics.json` | [`ClassificationResult`] |
 //! | cross entropy of predicted probabilities | [`log_loss`] |
 //! | how far one gets by guessing, by color, by a tiny thumbnail | [`chance`], [`color_features`], [`thumbnail_features`] |
+//! | how far a figure can be trusted, over test images and over seeds | [`accuracy_intervals`], [`bootstrap`], [`compare_runs`], [`over_seeds`] |
 //! | the classifier that reads such features | [`Standardizer`], [`knn_predict`] |
 
 mod error;
@@ -24,6 +25,8 @@ mod knn;
 mod pixels;
 mod standardizer;
 
+mod statistics;
+
 pub use confusion::Confusion;
 pub use error::EvalError;
 pub use features::Features;
@@ -32,6 +35,12 @@ pub use log_loss::log_loss;
 pub use pixels::{color_features, thumbnail_features};
 pub use result::{ClassMetrics, ClassificationResult, chance};
 pub use standardizer::Standardizer;
+pub use statistics::{
+    AccuracyIntervals, Bootstrap, BootstrapResult, Interval, McNemar, PairedBootstrap,
+    PairedDifference, RunComparison, SeedSummary, TestRun, accuracy_intervals, bootstrap,
+    compare_runs, mcnemar, mid_p, over_seeds, paired_bootstrap, paired_over_seeds,
+    proportion_by_group, wilson,
+};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
