@@ -124,6 +124,40 @@ pub enum EvalError {
         /// What it said.
         message: String,
     },
+    /// A statistic without a value on the test set, or on most replicates of it.
+    #[error(
+        "the statistic is undefined on {}",
+        n_undefined.map_or("the test set".to_owned(), |n| format!("{n} replicates, more than half"))
+    )]
+    Undefined {
+        /// The number of replicates; `None` for the test set itself.
+        n_undefined: Option<usize>,
+    },
+    /// A number that is NaN or infinite.
+    #[error("{what}[{index}] is {value}: it must be finite")]
+    ValueNotFinite {
+        /// Which argument.
+        what: &'static str,
+        /// Position of the value.
+        index: usize,
+        /// The value.
+        value: f64,
+    },
+    /// Two runs that were not tested on the same images.
+    #[error(
+        "{what}[{index}] is {first} in the first run and {second} in the second: they can be \
+         compared on the same test images only"
+    )]
+    RunsDiffer {
+        /// What differs, labels or ids.
+        what: &'static str,
+        /// Position of the first difference.
+        index: usize,
+        /// Its value in the first run.
+        first: String,
+        /// Its value in the second run.
+        second: String,
+    },
 }
 
 /// Refuses what is not above zero and finite.

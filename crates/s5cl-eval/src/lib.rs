@@ -18,6 +18,7 @@
 //! | error when unsure predictions are withheld | [`CoverageCurve`] |
 //! | sets that hold the label with a chosen probability | [`Conformal`] |
 //! | how far one gets by guessing, by color, by a tiny thumbnail | [`chance`], [`color_features`], [`thumbnail_features`] |
+//! | how far a figure can be trusted, over test images and over seeds | [`accuracy_intervals`], [`bootstrap`], [`compare_runs`], [`over_seeds`] |
 //! | the classifier that reads such features | [`Standardizer`], [`knn_predict`] |
 //! | classifiers that read embeddings | [`cosine_knn_predict`], [`LinearProbe`], [`nearest_class_mean_predict`] |
 //! | how embeddings lie | [`silhouette`], [`alignment`], [`uniformity`], [`effective_rank`] |
@@ -39,6 +40,7 @@ mod standardizer;
 mod projection;
 mod representation;
 mod retrieval;
+mod statistics;
 
 mod singular;
 mod vectors;
@@ -57,6 +59,12 @@ pub use features::Features;
 pub use pixels::{color_features, thumbnail_features};
 pub use probabilities::Probabilities;
 pub use standardizer::Standardizer;
+pub use statistics::{
+    AccuracyIntervals, Bootstrap, BootstrapResult, Interval, McNemar, PairedBootstrap,
+    PairedDifference, RunComparison, SeedSummary, TestRun, accuracy_intervals, bootstrap,
+    compare_runs, mcnemar, mid_p, over_seeds, paired_bootstrap, paired_over_seeds,
+    proportion_by_group, wilson,
+};
 
 pub use projection::{Pca, Tsne, TsneConfig, t_sne};
 pub use representation::{

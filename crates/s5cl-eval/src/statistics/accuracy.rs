@@ -1,0 +1,271 @@
+//! Intervals of accuracy, balanced accuracy, macro F1 and the recall of every class.
+
+use serde::Serialize;
+
+use super::bootstrap::Bootstrap;
+use super::groups::{Correlation, Groups};
+use super::interval::{Interval, checked_level, mid_p, proportion_by_group, small_sample_factor};
+use crate::confusion::Confusion;
+use crate::error::EvalError;
+
+/// What [`accuracy_intervals`] gives; all figures are fractions in `[0, 1]`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AccuracyIntervals {
+    /// Of [`Confusion::accuracy`].
+    pub accuracy: Interval,
+    /// Of [`Confusion::balanced_accuracy`].
+    pub balanced_accuracy: Interval,
+    /// Of [`Confusion::macro_f1`].
+    pub macro_f1: Interval,
+    /// Of the recall of every class, in the order of the class index; `None` for a class that
+    /// does not occur.
+    pub recall: Vec<Option<Interval>>,
+}
+
+/// The intervals in which accuracy, balanced accuracy, macro F1 and the recall of every class lie
+/// with chance `config.level`, for the images (and groups) that the test set is a sample of.
+///
+/// Every figure gets an effective number of images, with which it would have its variance if it
+/// were a plain proportion, `n_effective = value (1 - value) / variance`, and the [`mid_p`]
+/// interval of that number.
+///
+/// - Accuracy: the number of images; with groups [`proportion_by_group`].
+/// - Recall: the number of images of the class; with groups divided by the design effect
+///   `1 + (m - 1) rho`, where m is the size of the group that a random image of the class is in
+///   and rho the correlation within groups, pooled over classes.
+/// - Balanced accuracy and macro F1: the variance by their derivatives with respect to the counts
+///   (delta method), given how many images each class has. A class's share in it uses a recall
+///   that is drawn towards the mean (`(hits + 2 mean + 1/2) / (n + 3)`), so that a class of five
+///   images that are all right does not count as certain. With groups every share is multiplied
+///   by its design effect, and what the classes of one group have in common is added.
+///
+/// With groups z gives way to Student's t. No replicate is drawn: of `config` only the level
+/// matters. See [`super::bootstrap`] for other figures.
+///
+/// # How honest
+///
+/// By simulation at 95 %, with 5 to 200 images a class, accuracies of 0.6 to 0.95, and with 20 or
+/// more groups: 93 to 97 % of the draws are covered, more (up to 99 %) where classes have five
+/// images or the accuracy is 0.95. With 10 groups it is 92 to 97 %. `COVERAGE_NOTE`
+///
+/// # Shapes
+///
+/// `labels` and `predictions`: `[n]` class indices below `n_classes`. `groups`: `[n]`, any number
+/// that is the same for images of the same slide or patient; `None` for independent images.
+///
+/// # Errors
+///
+/// When there is no label, lengths differ, a class index is not below `n_classes`, or the level is
+/// not between 0 and 1.
+///
+/// # Example
+///
+/// ```
+/// use s5cl_eval::{Bootstrap, accuracy_intervals};
+///
+/// let labels = [0, 0, 0, 0, 1, 1, 1, 1];
+/// let predictions = [0, 0, 0, 1, 1, 1, 1, 1];
+/// let intervals = accuracy_intervals(&labels, &predictions, 2, None, &Bootstrap::standard(0))?;
+/// assert!(intervals.accuracy.contains(0.6) && !intervals.accuracy.contains(0.5));
+/// # Ok::<(), s5cl_eval::EvalError>(())
+/// ```
+pub fn accuracy_intervals(
+    labels: &[u32],
+    predictions: &[u32],
+    n_classes: usize,
+    groups: Option<&[u32]>,
+    config: &Bootstrap,
+) -> Result<AccuracyIntervals, EvalError> {
+    let level = config.level;
+    checked_level(level)?;
+    let confusion = Confusion::new(n_classes, labels, predictions)?;
+    let cells = Cells::new(labels, predictions, n_classes, groups)?;
+    Ok(AccuracyIntervals {
+        accuracy: cells.accuracy(level),
+        balanced_accuracy: cells.of(&Score::balanced_accuracy(&confusion), &confusion, level),
+        macro_f1: cells.of(&Score::macro_f1(&confusion), &confusion, level),
+        recall: (0..n_classes).map(|class_idx| cells.recall(class_idx, level)).collect(),
+    })
+}
+
+/// A figure with its derivatives: what an image adds to it, and a class's recall.
+struct Score {
+    value: f64,
+    /// `[n_classes][n_classes]`: what an image of the class (row) that was taken for another
+    /// (column) adds to the deviation of the figure, less the mean of its class.
+    influence: Vec<Vec<f64>>,
+    /// Derivative of the figure with respect to the recall of each class.
+    slope: Vec<f64>,
+}
+
+impl Score {
+    fn balanced_accuracy(confusion: &Confusion) -> Self {
+        let classes = confusion.per_class();
+        let n_occurring = classes.iter().filter(|class| class.support > 0).count() as f64;
+        let table = |label: usize, prediction: usize| {
+            f64::from(u8::from(label == prediction))
+                / (classes[label].support.max(1) as f64 * n_occurring)
+        };
+        let slope = vec![1.0 / n_occurring; classes.len()];
+        Self::centered(confusion, confusion.balanced_accuracy(), table, slope)
+    }
+
+    fn macro_f1(confusion: &Confusion) -> Self {
+        let classes = confusion.per_class();
+        let n_seen = classes.iter().filter(|class| class.f1.is_some()).count() as f64;
+        // F1 is 2 hits / (support + predicted); `weights` has the denominators.
+        let (values, weights): (Vec<f64>, Vec<f64>) = (0..classes.len())
+            .map(|class_idx| {
+                let predicted: u64 =
+                    (0..classes.len()).map(|label| confusion.count(label, class_idx)).sum();
+                let weight = (classes[class_idx].support + predicted).max(1) as f64;
+                (classes[class_idx].f1.unwrap_or(0.0), weight)
+            })
+            .unzip();
+        let table = |label: usize, prediction: usize| {
+            let hit = f64::from(u8::from(label == prediction));
+            let cost = values[label] / weights[label] + values[prediction] / weights[prediction];
+            (2.0 * hit / weights[label] - cost) / n_seen
+        };
+        let slope = (0..classes.len())
+            .map(|c| (2.0 - values[c]) * classes[c].support as f64 / weights[c] / n_seen)
+            .collect();
+        Self::centered(confusion, confusion.macro_f1(), table, slope)
+    }
+
+    fn centered(
+        confusion: &Confusion,
+        value: f64,
+        table: impl Fn(usize, usize) -> f64,
+        slope: Vec<f64>,
+    ) -> Self {
+        let n_classes = confusion.n_classes();
+        let row = |label: usize| {
+            let counts = || (0..n_classes).map(|prediction| confusion.count(label, prediction));
+            let n = counts().sum::<u64>().max(1) as f64;
+            let mean =
+                counts().enumerate().map(|(p, n)| n as f64 * table(label, p)).sum::<f64>() / n;
+            (0..n_classes).map(|prediction| table(label, prediction) - mean).collect()
+        };
+        Self { value, influence: (0..n_classes).map(row).collect(), slope }
+    }
+}
+
+/// The images by class and group.
+struct Cells<'a> {
+    labels: &'a [u32],
+    predictions: &'a [u32],
+    groups: Option<Groups>,
+    /// (hits, images) of a class in every group that has images of it.
+    by_class: Vec<Vec<(f64, f64)>>,
+    correlation: Correlation,
+}
+
+impl<'a> Cells<'a> {
+    fn new(
+        labels: &'a [u32],
+        predictions: &'a [u32],
+        n_classes: usize,
+        groups: Option<&[u32]>,
+    ) -> Result<Self, EvalError> {
+        let n_samples = labels.len();
+        let groups = groups.map(|groups| Groups::new(n_samples, Some(groups))).transpose()?;
+        let n_groups = groups.as_ref().map_or(1, |groups| groups.n);
+        let mut by_class = vec![vec![(0.0, 0.0); n_groups]; n_classes];
+        for (sample, (&label, prediction)) in labels.iter().zip(predictions).enumerate() {
+            let group = groups.as_ref().map_or(0, |groups| groups.of_sample[sample]);
+            let cell = &mut by_class[label as usize][group];
+            cell.0 += f64::from(u8::from(label == *prediction));
+            cell.1 += 1.0;
+        }
+        for cells in &mut by_class {
+            cells.retain(|(_, n)| *n > 0.0);
+        }
+        let correlation = match &groups {
+            Some(_) => Correlation::pooled(&by_class),
+            None => Correlation { value: 0.0, df: f64::INFINITY },
+        };
+        Ok(Self { labels, predictions, groups, by_class, correlation })
+    }
+
+    fn accuracy(&self, level: f64) -> Interval {
+        let is_hit = |sample: usize| self.labels[sample] == self.predictions[sample];
+        let Some(groups) = &self.groups else {
+            let hits = (0..self.labels.len()).filter(|&sample| is_hit(sample)).count();
+            return mid_p(hits as f64, self.labels.len() as f64, level);
+        };
+        let mut counts = vec![(0, 0); groups.n];
+        for (sample, &group) in groups.of_sample.iter().enumerate() {
+            counts[group].0 += u64::from(is_hit(sample));
+            counts[group].1 += 1;
+        }
+        proportion_by_group(&counts, level)
+    }
+
+    fn recall(&self, class_idx: usize, level: f64) -> Option<Interval> {
+        let cells = &self.by_class[class_idx];
+        let n: f64 = cells.iter().map(|(_, n)| n).sum();
+        let hits: f64 = cells.iter().map(|(hits, _)| hits).sum();
+        let n_effective = if self.groups.is_some() {
+            n / self.correlation.design_effect(cells)
+                * small_sample_factor(self.correlation.df, level)
+        } else {
+            n
+        };
+        (n > 0.0).then(|| mid_p(hits / n * n_effective, n_effective, level))
+    }
+
+    fn of(&self, score: &Score, confusion: &Confusion, level: f64) -> Interval {
+        let n_classes = self.by_class.len();
+        let mean_recall = confusion.balanced_accuracy();
+        let (mut variance, mut drawn_sum, mut n_occurring) = (0.0, 0.0, 0.0);
+        for (class_idx, cells) in self.by_class.iter().enumerate() {
+            let n: f64 = cells.iter().map(|(_, n)| n).sum();
+            if n == 0.0 {
+                continue;
+            }
+            let hits: f64 = cells.iter().map(|(hits, _)| hits).sum();
+            let recall = hits / n;
+            let drawn = (hits + 2.0 * mean_recall + 0.5) / (n + 3.0);
+            let excess = (drawn * (1.0 - drawn) - recall * (1.0 - recall)).max(0.0) / n;
+            let measured: f64 = (0..n_classes)
+                .map(|prediction| {
+                    confusion.count(class_idx, prediction) as f64
+                        * score.influence[class_idx][prediction].powi(2)
+                })
+                .sum();
+            let share = measured + excess * score.slope[class_idx].powi(2);
+            let effect = self.groups.as_ref().map(|_| self.correlation.design_effect(cells));
+            variance += share * effect.unwrap_or(1.0);
+            drawn_sum += drawn;
+            n_occurring += 1.0;
+        }
+        variance += self.common_to_groups(score);
+        // At 0 and 1 the plain product would be zero, and so would the number of images.
+        let is_inside = score.value > 0.0 && score.value < 1.0;
+        let center = if is_inside { score.value } else { drawn_sum / n_occurring };
+        let n_effective = center * (1.0 - center) / variance
+            * self.groups.as_ref().map_or(1.0, |g| small_sample_factor(g.n as f64 - 1.0, level));
+        let n_effective = n_effective.min(self.labels.len() as f64);
+        mid_p(score.value.clamp(0.0, 1.0) * n_effective, n_effective, level)
+    }
+
+    /// Covariance between the shares of different classes that lie in the same group; what is
+    /// measured below zero is chance.
+    fn common_to_groups(&self, score: &Score) -> f64 {
+        let Some(groups) = &self.groups else {
+            return 0.0;
+        };
+        let n_classes = self.by_class.len();
+        let mut sums = vec![0.0; groups.n * n_classes];
+        for (sample, &group) in groups.of_sample.iter().enumerate() {
+            let label = self.labels[sample] as usize;
+            sums[group * n_classes + label] +=
+                score.influence[label][self.predictions[sample] as usize];
+        }
+        let common = |sums: &[f64]| {
+            sums.iter().sum::<f64>().powi(2) - sums.iter().map(|sum| sum * sum).sum::<f64>()
+        };
+        sums.chunks_exact(n_classes).map(common).sum::<f64>().max(0.0)
+    }
+}
