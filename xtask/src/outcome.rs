@@ -6,9 +6,7 @@ use anyhow::{Result, anyhow};
 use s5cl_eval::{ClassificationResult, chance};
 use serde_json::{Value, json};
 
-use crate::evaluation::{
-    Details, Drawing, JudgedImages, Part, Parts, shortcuts, some_unlabeled,
-};
+use crate::evaluation::{Details, Drawing, Part, Parts, shortcuts, some_unlabeled};
 use crate::experiment::with_labels;
 use crate::inference::Predictor;
 use crate::system::peak_memory_mib;
@@ -53,7 +51,7 @@ impl Run<'_> {
         let mut warnings = self.notes().to_vec();
         warnings.extend(shortcut_warnings(&test, &shortcuts));
         if details {
-            let details = self.details(&predictor, part, &judged)?;
+            let details = self.details(&predictor, part)?;
             warnings.extend(details.warning());
             folder.write_evaluation(&details)?;
         }
@@ -65,47 +63,31 @@ impl Run<'_> {
     }
 
     /// What the report shows beyond the figures.
-    fn details(
-        &self,
-        predictor: &Predictor,
-        test: Part,
-        judged: &JudgedImages,
-    ) -> Result<Details> {
+    fn details(&self, predictor: &Predictor, test: Part) -> Result<Details> {
         let Self { config, experiment, .. } = self;
-        let (dataset, workers) = (&experiment.dataset, self.options.workers);
-        let seed = config.seed;
+        let (dataset, workers, seed) = (&experiment.dataset, self.options.workers, config.seed);
         let labeled = Part::labeled(predictor, dataset, &experiment.labeled, workers)?;
-        let unlabeled: Vec<(usize, Option<u32>)> =
-            some_unlabeled(experiment.unlabeled.len(), seed)
-                .into_iter()
-                .map(|i| experiment.unlabeled[i])
-                .map(|sample_idx| (sample_idx, dataset.samples[sample_idx].class_idx))
-                .collect();
-        let unlabeled = match unlabeled.is_empty() {
-            true => None,
-            false => Some(Part::new(predictor, dataset, &unlabeled, workers)?),
+        let validation = with_labels(dataset, &experiment.validation)?;
+        let validation = (!validation.is_empty())
+            .then(|| Part::labeled(predictor, dataset, &validation, workers))
+            .transpose()?;
+        let chosen = some_unlabeled(experiment.unlabeled.len(), seed);
+        let hidden_label = |sample_idx: usize| (sample_idx, dataset.samples[sample_idx].class_idx);
+        let unlabeled: Vec<_> =
+            chosen.into_iter().map(|i| hidden_label(experiment.unlabeled[i])).collect();
+        let unlabeled = (!unlabeled.is_empty())
+            .then(|| Part::new(predictor, dataset, &unlabeled, workers))
+            .transpose()?;
+        let drawing = Drawing {
+            dataset,
+            size: config.data.image_size,
+            maker: &self.maker,
+            pseudo_threshold: config.loss.pseudo_threshold,
+            seed,
+            workers,
         };
-        let validation = match experiment.validation.is_empty() {
-            true => None,
-            false => {
-                let images = with_labels(dataset, &experiment.validation)?;
-                let part = Part::labeled(predictor, dataset, &images, workers)?;
-                Some(part.judged(&predictor.card.class_names))
-            }
-        };
-        Details::new(
-            Parts { test, labeled, unlabeled },
-            judged,
-            validation.as_ref(),
-            &self.maker,
-            Drawing {
-                dataset,
-                size: config.data.image_size,
-                pseudo_threshold: config.loss.pseudo_threshold,
-                seed,
-                workers,
-            },
-        )
+        let parts = Parts { test, labeled, validation, unlabeled };
+        Details::new(&predictor.card.class_names, &parts, &drawing)
     }
 
     fn metrics(
@@ -162,11 +144,14 @@ fn shortcut_warnings(
     shortcuts: &[(&'static str, ClassificationResult); 2],
 ) -> Vec<String> {
     let names = ["color alone", "8 x 8 pixels alone"];
-    let as_good = names.into_iter().zip(shortcuts).filter(|(_, (_, shortcut))| {
-        shortcut.balanced_accuracy >= test.balanced_accuracy
-    });
+    let as_good = names
+        .into_iter()
+        .zip(shortcuts)
+        .filter(|(_, (_, shortcut))| shortcut.balanced_accuracy >= test.balanced_accuracy);
     let warning = |(name, _)| {
-        format!("shortcut: {name} does as well on the same labels: the result says little about shape")
+        format!(
+            "shortcut: {name} does as well on the same labels: the result says little about shape"
+        )
     };
     as_good.map(warning).collect()
 }

@@ -49,7 +49,7 @@ pub(crate) struct Run<'a> {
     /// Its folder.
     pub(crate) folder: RunFolder,
     pub(crate) options: &'a Options<'a>,
-    maker: Arc<BatchMaker>,
+    pub(crate) maker: Arc<BatchMaker>,
     predictor: Predictor,
     notes: Vec<String>,
 }

@@ -1,7 +1,7 @@
 //! The parts of `evaluation.json` that show images: a map, neighbors, mistakes.
 
 use anyhow::Result;
-use s5cl_eval::{Features, Neighbors, TsneConfig, nearest, t_sne};
+use s5cl_eval::{Features, LeftOut, TsneConfig, nearest, t_sne};
 use s5cl_random::named_stream;
 use serde::Serialize;
 
@@ -56,30 +56,32 @@ pub(crate) struct Panel {
 }
 
 /// At most `n` of `0..of`, drawn by seed, in order.
-pub(crate) fn choose(of: usize, n: usize, seed: u64, name: &str) -> Vec<usize> {
+fn choose(of: usize, n: usize, seed: u64, name: &str) -> Vec<usize> {
     let mut chosen = named_stream(seed, name).permutation(of);
     chosen.truncate(n);
     chosen.sort_unstable();
     chosen
 }
 
-/// How many unlabeled images a map has room for.
-pub(crate) fn room_for_unlabeled() -> usize {
-    LARGEST_PARTS[2]
+/// As many of the unlabeled images as the map has room for, by position.
+pub(crate) fn some_unlabeled(n_unlabeled: usize, seed: u64) -> Vec<usize> {
+    choose(n_unlabeled, LARGEST_PARTS[2], seed, "atlas/unlabeled")
 }
 
 impl Atlas {
     /// The map of test, labeled and unlabeled images; a prediction on an unlabeled one whose
     /// confidence is at least `pseudo_threshold` is its pseudo-label.
     pub(crate) fn new(
-        parts: [&Part; 3],
+        parts: [Option<&Part>; 3],
         pseudo_threshold: f64,
         seed: u64,
         thumbnails: &mut Thumbnails,
     ) -> Result<Self> {
         let mut atlas = Self { method: "t-SNE", ..Self::default() };
-        let mut embeddings = Vec::new();
+        let (mut embeddings, mut dim) = (Vec::new(), 1);
         for (idx, (part, most)) in parts.into_iter().zip(LARGEST_PARTS).enumerate() {
+            let Some(part) = part else { continue };
+            dim = part.embeddings.width();
             for row in choose(part.n(), most, seed, &format!("atlas/{idx}")) {
                 let (prediction, confidence) = (part.predictions[row], part.confidences[row]);
                 let is_pseudo = idx == 2 && f64::from(confidence) >= pseudo_threshold;
@@ -90,13 +92,13 @@ impl Atlas {
                 atlas.pseudo.push(if is_pseudo { prediction.into() } else { -1 });
                 atlas.thumbnail.push(thumbnails.position(part.samples[row]));
                 atlas.id.push(part.ids[row].clone());
-                embeddings.extend_from_slice(part.embeddings.row(row));
+                embeddings.extend_from_slice(row_of(&part.embeddings, row));
             }
         }
-        let dim = parts[0].embeddings.width();
         let embeddings = Features::new(normalized(embeddings, dim), dim)?;
-        let points = t_sne(&embeddings, &TsneConfig::new(seed))?;
-        for point in points.rows() {
+        for point in
+            t_sne(&embeddings, TsneConfig::scikit_learn(embeddings.n(), seed))?.points.rows()
+        {
             atlas.x.push(point[0]);
             atlas.y.push(point[1]);
         }
@@ -107,23 +109,17 @@ impl Atlas {
 /// Some test images of every class with their nearest neighbors among the test images.
 pub(crate) fn panels(test: &Part, seed: u64, thumbnails: &mut Thumbnails) -> Result<Vec<Panel>> {
     let queries = one_of_every_class(test, seed);
-    let rows: Vec<f32> =
-        queries.iter().flat_map(|&row| test.embeddings.row(row).to_vec()).collect();
+    let rows = queries.iter().flat_map(|&row| row_of(&test.embeddings, row).to_vec()).collect();
     let of_queries = Features::new(rows, test.embeddings.width())?;
-    // The query is its own nearest neighbor.
-    let Neighbors { indices, similarities, k } =
-        nearest(&of_queries, &test.embeddings, NEIGHBORS + 1)?;
-    let panels = queries.iter().enumerate().map(|(i, &query)| {
-        let found = i * k..(i + 1) * k;
-        let neighbors = indices[found.clone()].iter().zip(&similarities[found]);
-        let neighbors = neighbors
-            .filter(|(row, _)| **row as usize != query)
-            .take(NEIGHBORS)
-            .map(|(&row, &similarity)| Picture {
-                similarity: Some(similarity),
-                ..picture(test, row as usize, thumbnails)
-            })
-            .collect();
+    // One more than is shown: the query finds itself first.
+    let found = nearest(&of_queries, &test.embeddings, NEIGHBORS + 1, LeftOut::Nothing)?;
+    let panels = queries.into_iter().zip(found).map(|(query, found)| {
+        let others = found.into_iter().filter(|item| item.index as usize != query);
+        let neighbors = others.take(NEIGHBORS).map(|item| Picture {
+            similarity: Some(item.similarity),
+            ..picture(test, item.index as usize, thumbnails)
+        });
+        let neighbors = neighbors.collect();
         Panel { query: picture(test, query, thumbnails), neighbors }
     });
     Ok(panels.collect())
@@ -163,6 +159,10 @@ fn one_of_every_class(part: &Part, seed: u64) -> Vec<usize> {
     }
     chosen.truncate(PANELS);
     chosen
+}
+
+fn row_of(features: &Features, row: usize) -> &[f32] {
+    &features.as_slice()[row * features.width()..][..features.width()]
 }
 
 /// Rows of length 1, as the losses compare them.

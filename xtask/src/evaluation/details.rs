@@ -1,17 +1,22 @@
 //! `evaluation.json`: what the report shows of a model beyond `metrics.json`.
 
+use std::sync::Arc;
+
 use anyhow::Result;
+use s5cl_data::Dataset;
 use s5cl_eval::{
     Conformal, ConformalResult, ConformalScore, CoverageCurve, N_BINS, ReliabilityBin, Temperature,
     cross_fit_temperature, expected_calibration_error, reliability_bins,
 };
 use serde::Serialize;
 
-use super::atlas::{Atlas, Panel, Picture};
+use super::atlas::{Atlas, Panel, Picture, mistakes, panels};
 use super::embeddings::{Representation, Retrieval};
+use super::part::Part;
 use super::predictions::JudgedImages;
-use super::thumbnails::ThumbnailSheet;
+use super::thumbnails::{ThumbnailSheet, Thumbnails};
 use super::views::Views;
+use crate::batches::BatchMaker;
 
 /// The version of the file.
 const SCHEMA: u32 = 1;
@@ -25,18 +30,82 @@ const CALIBRATION_FOLDS: usize = 5;
 /// The file.
 #[derive(Serialize)]
 pub(crate) struct Details {
-    pub(crate) schema: u32,
-    pub(crate) class_names: Vec<String>,
+    schema: u32,
+    class_names: Vec<String>,
     #[serde(flatten)]
-    pub(crate) trust: Trust,
-    pub(crate) representation: Representation,
+    trust: Trust,
+    representation: Representation,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) retrieval: Option<Retrieval>,
-    pub(crate) thumbnails: ThumbnailSheet,
-    pub(crate) atlas: Atlas,
-    pub(crate) panels: Vec<Panel>,
-    pub(crate) mistakes: Vec<Picture>,
-    pub(crate) views: Views,
+    retrieval: Option<Retrieval>,
+    thumbnails: ThumbnailSheet,
+    atlas: Atlas,
+    panels: Vec<Panel>,
+    mistakes: Vec<Picture>,
+    views: Views,
+}
+
+/// What a model says of the parts of a run's data.
+pub(crate) struct Parts {
+    /// All test images.
+    pub(crate) test: Part,
+    /// All labeled images.
+    pub(crate) labeled: Part,
+    /// Validation images, if there are any.
+    pub(crate) validation: Option<Part>,
+    /// Some unlabeled images, if there are any.
+    pub(crate) unlabeled: Option<Part>,
+}
+
+/// What the pictures are drawn from.
+pub(crate) struct Drawing<'a> {
+    /// The images.
+    pub(crate) dataset: &'a Arc<Dataset>,
+    /// Their side in pixels.
+    pub(crate) size: u32,
+    /// Makes the views.
+    pub(crate) maker: &'a BatchMaker,
+    /// From this confidence on a prediction is a pseudo-label.
+    pub(crate) pseudo_threshold: f64,
+    /// Chooses the images that are shown.
+    pub(crate) seed: u64,
+    /// Threads that read images.
+    pub(crate) workers: usize,
+}
+
+impl Details {
+    /// Looks at everything once more.
+    pub(crate) fn new(
+        class_names: &[String],
+        parts: &Parts,
+        drawing: &Drawing<'_>,
+    ) -> Result<Self> {
+        let Parts { test, labeled, validation, unlabeled } = parts;
+        let Drawing { dataset, size, maker, pseudo_threshold, seed, workers } = *drawing;
+        let n_classes = class_names.len();
+        let judged = |part: &Part| part.judged(class_names);
+        let mut thumbnails = Thumbnails::default();
+        let on_map = [Some(test), Some(labeled), unlabeled.as_ref()];
+        let atlas = Atlas::new(on_map, pseudo_threshold, seed, &mut thumbnails)?;
+        let panels = panels(test, seed, &mut thumbnails)?;
+        let mistakes = mistakes(test, &mut thumbnails);
+        Ok(Self {
+            schema: SCHEMA,
+            class_names: class_names.to_vec(),
+            trust: Trust::new(&judged(test), validation.as_ref().map(judged).as_ref())?,
+            representation: Representation::new(labeled, test, n_classes, seed)?,
+            retrieval: Retrieval::new(test)?,
+            atlas,
+            panels,
+            mistakes,
+            thumbnails: thumbnails.draw(dataset, size, workers)?,
+            views: Views::new(maker)?,
+        })
+    }
+
+    /// What the embeddings warn of.
+    pub(crate) fn warning(&self) -> Option<String> {
+        self.representation.collapse(self.class_names.len())
+    }
 }
 
 /// How far the probabilities can be believed.
@@ -55,10 +124,6 @@ struct Calibration {
     ece_calibrated: f64,
     bins: Vec<ReliabilityBin>,
     bins_calibrated: Vec<ReliabilityBin>,
-}
-
-impl Details {
-    pub(crate) const SCHEMA: u32 = SCHEMA;
 }
 
 impl Trust {
@@ -82,8 +147,10 @@ impl Trust {
                     groups.as_deref(),
                     CALIBRATION_FOLDS,
                 )?;
-                let mean = fitted.temperatures.iter().sum::<f64>() / fitted.temperatures.len() as f64;
-                let images = format!("the other test images, in {} folds", fitted.temperatures.len());
+                let mean =
+                    fitted.temperatures.iter().sum::<f64>() / fitted.temperatures.len() as f64;
+                let images =
+                    format!("the other test images, in {} folds", fitted.temperatures.len());
                 (mean, fitted.probabilities, images)
             }
         };

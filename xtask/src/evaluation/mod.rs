@@ -1,10 +1,20 @@
 //! What a model is worth: from its predictions to figures, files and pictures.
 
+mod part;
 mod predictions;
-mod sheet;
 mod shortcuts;
-mod thumbnails;
 
-pub(crate) use predictions::{JudgedImages, write_table};
+mod details;
+mod embeddings;
+
+mod atlas;
+mod sheet;
+mod thumbnails;
+mod views;
+
+pub(crate) use atlas::some_unlabeled;
+pub(crate) use details::{Details, Drawing, Parts};
+pub(crate) use part::Part;
+pub(crate) use predictions::{JudgedImages, number_groups, write_table};
 pub(crate) use sheet::sheet;
 pub(crate) use shortcuts::shortcuts;

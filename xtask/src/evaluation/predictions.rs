@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use csv::{Reader, StringRecord, Writer};
-use s5cl_eval::{ClassificationResult, Probabilities};
+use s5cl_eval::{Bootstrap, ClassificationResult, Probabilities, accuracy_intervals};
 use s5cl_trainer::write_atomic;
 
 use crate::failure::BadInput;
@@ -56,17 +56,15 @@ impl JudgedImages {
     /// All figures, with 95 % intervals. Images of one group are not taken for independent.
     pub(crate) fn result(&self) -> Result<ClassificationResult> {
         let probabilities = self.probabilities()?;
-        let mut result =
-            ClassificationResult::new(&self.labels, &probabilities, &self.class_names)?;
+        let result = ClassificationResult::new(&self.labels, &probabilities, &self.class_names)?;
         let intervals = accuracy_intervals(
             &self.labels,
             &probabilities.predictions(),
             self.class_names.len(),
             self.group_numbers().as_deref(),
-            &Bootstrap::default(),
+            &Bootstrap::standard(0),
         )?;
-        result.set_intervals(intervals)
-        Ok(result)
+        Ok(result.with_intervals(&intervals))
     }
 
     /// Writes `path,group,label,prediction,confidence` and a column a class.

@@ -13,6 +13,7 @@ use crate::classification::one_vs_rest::OneVsRest;
 use crate::classification::top_k::top_k_accuracy;
 use crate::error::{EvalError, same_length};
 use crate::probabilities::Probabilities;
+use crate::statistics::{AccuracyIntervals, Interval};
 
 /// The `k` of the top-k accuracies, where there are more classes than that.
 const TOP_K: [usize; 2] = [3, 5];
@@ -111,6 +112,25 @@ impl ClassificationResult {
             class.average_precision = ranking.average_precision[class_idx];
         }
         Ok(result)
+    }
+}
+
+impl ClassificationResult {
+    /// Takes over the intervals of the same predictions.
+    #[must_use]
+    pub fn with_intervals(mut self, intervals: &AccuracyIntervals) -> Self {
+        let AccuracyIntervals { accuracy, balanced_accuracy, macro_f1, recall } = intervals;
+        let of_all = [
+            ("accuracy", accuracy),
+            ("balanced_accuracy", balanced_accuracy),
+            ("macro_f1", macro_f1),
+        ];
+        let named = |(name, interval): (&str, &Interval)| (name.to_owned(), (*interval).into());
+        self.intervals = Some(of_all.into_iter().map(named).collect());
+        for (class, interval) in self.per_class.iter_mut().zip(recall) {
+            class.recall_interval = interval.map(Into::into);
+        }
+        self
     }
 }
 

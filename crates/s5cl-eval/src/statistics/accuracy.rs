@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::bootstrap::Bootstrap;
 use super::groups::{Correlation, Groups};
 use super::interval::{Interval, checked_level, mid_p, proportion_by_group, small_sample_factor};
-use crate::confusion::Confusion;
+use crate::classification::Confusion;
 use crate::error::EvalError;
 
 /// What [`accuracy_intervals`] gives; all figures are fractions in `[0, 1]`.

@@ -30,7 +30,11 @@ impl Bootstrap {
     fn check(&self) -> Result<(), EvalError> {
         checked_level(self.level)?;
         if self.replicates < 2 {
-            return Err(EvalError::TooFew { what: "replicates", found: self.replicates, needed: 2 });
+            return Err(EvalError::TooFew {
+                what: "replicates",
+                found: self.replicates,
+                needed: 2,
+            });
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::bootstrap::{Bootstrap, Replicates};
 use super::interval::Interval;
 use super::mcnemar::{McNemar, mcnemar};
-use crate::confusion::Confusion;
+use crate::classification::Confusion;
 use crate::error::{EvalError, same_length};
 
 /// What [`paired_bootstrap`] gives, in the unit of the statistic.

@@ -79,7 +79,7 @@ impl Args {
             ]);
         }
         print!("{}", classes.text());
-        println!("\nbehind the figures: their 95 % intervals");
+        println!("in brackets: 95 % intervals");
         if self.json {
             let Subject { data, split, .. } = &subject;
             println!("{}", json!({ "schema": 1, "data": data, "split": split, "test": result }));
@@ -103,9 +103,7 @@ impl Args {
         let predictor = Predictor::open(&folder.weights())?;
         let (dataset, mut samples) = match &self.data {
             None => self.split.of_run(folder, self.workers)?,
-            Some(spec) => {
-                self.split.of_data(folder, &spec.parse()?, predictor.card.image_size)?
-            }
+            Some(spec) => self.split.of_data(folder, &spec.parse()?, predictor.card.image_size)?,
         };
         let labels = class_map(&dataset, &predictor.card.class_names)?;
         for (_, class_idx) in &mut samples {

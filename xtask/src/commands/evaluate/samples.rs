@@ -34,11 +34,7 @@ impl Section {
     }
 
     /// The run's own images, divided as the run had them.
-    pub(super) fn of_run(
-        self,
-        folder: &RunFolder,
-        workers: usize,
-    ) -> Result<LabeledSamples> {
+    pub(super) fn of_run(self, folder: &RunFolder, workers: usize) -> Result<LabeledSamples> {
         let mut config = folder.config()?;
         let experiment = Experiment::open(&mut config, Some(folder.split()?), workers)?;
         let dataset = &experiment.dataset;
