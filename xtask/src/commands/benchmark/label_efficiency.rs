@@ -167,7 +167,7 @@ impl LabelEfficiency {
             let run = self.open_run(method, labels, seed, rate, options)?;
             let metrics = match run.folder.metrics() {
                 Some(metrics) => metrics,
-                None => run.finish(&run.train()?)?.metrics,
+                None => run.finish(&run.train()?, false)?.metrics,
             };
             let figure = |section: &str, key: &str| metrics[section][key].as_f64().unwrap_or(0.0);
             let cell = Cell {

@@ -5,7 +5,7 @@ mod samples;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::evaluation::{JudgedImages, Part};
 use crate::failure::BadInput;
