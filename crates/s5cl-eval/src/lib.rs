@@ -51,7 +51,9 @@ pub use representation::{
     nearest_class_mean_predict, normalized_mutual_information, silhouette, stratified_folds,
     uniformity,
 };
-pub use retrieval::{LeftOut, Retrieved, RetrievalAtK, RetrievalResult, nearest, retrieval, retrieval_at_k};
+pub use retrieval::{
+    LeftOut, RetrievalAtK, RetrievalResult, Retrieved, nearest, retrieval, retrieval_at_k,
+};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -61,7 +61,11 @@ fn of_point(own: usize, squared: &[f64], perplexity: f64) -> Vec<f64> {
         if difference.abs() < ENTROPY_TOLERANCE {
             break;
         }
-        if difference > 0.0 { lowest = beta } else { highest = beta }
+        if difference > 0.0 {
+            lowest = beta
+        } else {
+            highest = beta
+        }
         beta = if highest.is_finite() { (lowest + highest) / 2.0 } else { beta * 2.0 };
         if !beta.is_finite() {
             break;
@@ -78,9 +82,24 @@ mod tests {
     // D = sklearn.metrics.pairwise_distances(X) ** 2
     // squareform(sklearn.manifold._t_sne._joint_probabilities(D.astype(np.float32), 5, 0))[0]
     const GOLDEN: [f64; 18] = [
-        0.0, 0.017091030, 0.000458327, 0.000000023, 0.0, 0.0, 0.000000017, 0.000329766,
-        0.009615875, 0.012606642, 0.007934579, 0.000083064, 0.000000008, 0.0, 0.0, 0.000000008,
-        0.000062923, 0.002603746,
+        0.0,
+        0.017091030,
+        0.000458327,
+        0.000000023,
+        0.0,
+        0.0,
+        0.000000017,
+        0.000329766,
+        0.009615875,
+        0.012606642,
+        0.007934579,
+        0.000083064,
+        0.000000008,
+        0.0,
+        0.0,
+        0.000000008,
+        0.000062923,
+        0.002603746,
     ];
 
     fn curve() -> Features {

@@ -106,7 +106,8 @@ fn center<'a>(row: &'a [f32], mean: &'a [f64]) -> impl Iterator<Item = f64> + 'a
 }
 
 fn fix_sign(component: &mut [f64]) {
-    let larger = |largest: f64, &value: &f64| if value.abs() > largest.abs() { value } else { largest };
+    let larger =
+        |largest: f64, &value: &f64| if value.abs() > largest.abs() { value } else { largest };
     if component.iter().fold(0.0, larger) < 0.0 {
         component.iter_mut().for_each(|value| *value = -*value);
     }

@@ -76,9 +76,8 @@ pub fn cosine_knn_probabilities(
     {
         // The most similar sample comes first. Its weight is taken out of all, so that none is
         // infinite.
-        let weight = |similarity: f32| {
-            (f64::from(similarity - similarities[0]) / temperature).exp()
-        };
+        let weight =
+            |similarity: f32| (f64::from(similarity - similarities[0]) / temperature).exp();
         for (&similarity, &sample) in similarities.iter().zip(indices) {
             shares[labels[sample as usize] as usize] += weight(similarity);
         }

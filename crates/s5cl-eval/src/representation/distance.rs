@@ -59,10 +59,10 @@ mod tests {
 
     #[test]
     fn distance_has_every_name_and_refuses_others() {
-        assert_eq!(DISTANCES.map(|name| Distance::named(name).unwrap()), [
-            Distance::Cosine,
-            Distance::Euclidean
-        ]);
+        assert_eq!(
+            DISTANCES.map(|name| Distance::named(name).unwrap()),
+            [Distance::Cosine, Distance::Euclidean]
+        );
         assert_eq!(
             Distance::named("l1").unwrap_err().to_string(),
             "distance is 'l1': it must be one of cosine, euclidean"

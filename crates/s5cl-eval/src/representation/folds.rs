@@ -51,7 +51,9 @@ pub fn stratified_folds(
     let mut fold_of = vec![0; labels.len()];
     for samples in members {
         let mut counts = BTreeMap::<usize, f64>::new();
-        samples.iter().for_each(|&sample| *counts.entry(labels[sample] as usize).or_default() += 1.0);
+        samples
+            .iter()
+            .for_each(|&sample| *counts.entry(labels[sample] as usize).or_default() += 1.0);
         let growth = |fold: &Fold| -> f64 {
             let squares = counts.iter().map(|(&class_idx, count)| {
                 let before = fold.counts[class_idx];
@@ -82,12 +84,12 @@ mod tests {
 
     #[test]
     fn folds_hold_the_same_share_of_every_class() {
-        let labels: Vec<u32> = (0..90).map(|i| u32::from(i % 9 > 2) + u32::from(i % 9 > 6)).collect();
+        let labels: Vec<u32> =
+            (0..90).map(|i| u32::from(i % 9 > 2) + u32::from(i % 9 > 6)).collect();
         let folds = stratified_folds(&labels, 3, None, 5, 0).unwrap();
         for class_idx in 0..3 {
-            let members = |fold| {
-                (0..90).filter(|&i| folds[i] == fold && labels[i] == class_idx).count()
-            };
+            let members =
+                |fold| (0..90).filter(|&i| folds[i] == fold && labels[i] == class_idx).count();
             let counts: Vec<usize> = (0..5).map(members).collect();
             assert!(counts.iter().all(|&n| n == counts[0]), "class {class_idx}: {counts:?}");
         }

@@ -173,9 +173,8 @@ mod tests {
     /// Three clouds of 40 samples around 0, 10 and 20 of the first column.
     fn clouds() -> Features {
         let mut stream = named_stream(0, "clouds");
-        let values = (0..120).flat_map(|i| {
-            [(i % 3) as f32 * 10.0 + stream.normal(), stream.normal()]
-        });
+        let values =
+            (0..120).flat_map(|i| [(i % 3) as f32 * 10.0 + stream.normal(), stream.normal()]);
         Features::new(values.collect(), 2).unwrap()
     }
 

@@ -101,17 +101,16 @@ impl LinearProbe {
             .into_par_iter()
             .map(|fold| problem.held_out_losses(&fold_of, fold))
             .collect::<Result<_, _>>()?;
-        let mean = |idx: usize| {
-            losses.iter().map(|losses| losses[idx]).sum::<f64>() / labels.len() as f64
-        };
+        let mean =
+            |idx: usize| losses.iter().map(|losses| losses[idx]).sum::<f64>() / labels.len() as f64;
         let held_out_losses: Vec<(f64, f64)> =
             grid.iter().enumerate().map(|(idx, &l2)| (l2, mean(idx))).collect();
-        let better = |best: (f64, f64), next: &(f64, f64)| if next.1 < best.1 { *next } else { best };
+        let better =
+            |best: (f64, f64), next: &(f64, f64)| if next.1 < best.1 { *next } else { best };
         let (l2, _) = held_out_losses.iter().fold((grid[0], f64::INFINITY), better);
         let standardizer = Standardizer::fit(train)?;
         let standardized = standardizer.transform(train)?;
-        let model =
-            LogisticRegression::fit(&standardized, labels, n_classes, l2, config.stopping)?;
+        let model = LogisticRegression::fit(&standardized, labels, n_classes, l2, config.stopping)?;
         Ok(Self { standardizer, model, l2, held_out_losses })
     }
 
@@ -183,9 +182,8 @@ impl Problem<'_> {
             )?;
             let probabilities = next.probabilities(&held_out)?;
             let rows = probabilities.chunks_exact(self.n_classes).zip(&held_out_labels);
-            let loss = |(row, &label): (&[f64], &u32)| {
-                -row[label as usize].max(SMALLEST_PROBABILITY).ln()
-            };
+            let loss =
+                |(row, &label): (&[f64], &u32)| -row[label as usize].max(SMALLEST_PROBABILITY).ln();
             losses.push(rows.map(loss).sum());
             model = Some(next);
         }
@@ -245,7 +243,10 @@ mod tests {
         // Each group of four has a value of its own, and labels that say nothing else. A sample of
         // the same group in training would make every prediction right.
         let groups: Vec<u32> = (0..80).map(|i| i / 4).collect();
-        let labels: Vec<u32> = groups.iter().map(|&g| u32::from(named_stream(3, &g.to_string()).chance(0.5))).collect();
+        let labels: Vec<u32> = groups
+            .iter()
+            .map(|&g| u32::from(named_stream(3, &g.to_string()).chance(0.5)))
+            .collect();
         let one_hot = |g: u32| (0..20).map(move |column| f32::from(u8::from(column == g)));
         let values = groups.iter().flat_map(|&g| one_hot(g)).collect();
         let train = Features::new(values, 20).unwrap();

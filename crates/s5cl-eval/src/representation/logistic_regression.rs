@@ -279,10 +279,7 @@ mod tests {
             let error = LogisticRegression::fit(&train, labels, 2, l2, STOPPING).unwrap_err();
             error.to_string()
         };
-        assert_eq!(
-            fit(&[1, 1], 1.0),
-            "labels are all of class 1: at least two classes are needed"
-        );
+        assert_eq!(fit(&[1, 1], 1.0), "labels are all of class 1: at least two classes are needed");
         assert_eq!(fit(&[0, 1], 0.0), "l2 is 0: it must be above 0 and finite");
         assert_eq!(fit(&[0, 1], f64::NAN), "l2 is NaN: it must be above 0 and finite");
         assert!(fit(&[0], 1.0).contains("labels has 1 entries"));

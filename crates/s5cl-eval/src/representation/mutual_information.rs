@@ -97,7 +97,11 @@ impl Contingency {
     fn mean_entropy(&self) -> f64 {
         let n = self.n as f64;
         let entropy = |parts: &BTreeMap<u32, usize>| -> f64 {
-            -parts.values().map(|&count| count as f64 / n).map(|share| share * share.ln()).sum::<f64>()
+            -parts
+                .values()
+                .map(|&count| count as f64 / n)
+                .map(|share| share * share.ln())
+                .sum::<f64>()
         };
         (entropy(&self.rows) + entropy(&self.columns)) / 2.0
     }
@@ -105,7 +109,8 @@ impl Contingency {
     fn mutual_information(&self) -> f64 {
         let n = self.n as f64;
         let cells = self.cells.iter().map(|((row, column), &count)| {
-            let (count, product) = (count as f64, self.rows[row] as f64 * self.columns[column] as f64);
+            let (count, product) =
+                (count as f64, self.rows[row] as f64 * self.columns[column] as f64);
             count / n * (count * n / product).ln()
         });
         cells.sum::<f64>().max(0.0)

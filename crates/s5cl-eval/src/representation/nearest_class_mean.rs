@@ -91,9 +91,8 @@ mod tests {
     fn nearest_class_mean_depends_on_the_distance() {
         let train = plane(&[1.0, 0.1, 1.0, -0.1, 10.0, 9.0]);
         let query = plane(&[9.0, 1.0, 0.5, 0.4]);
-        let predict = |distance| {
-            nearest_class_mean_predict(&train, &[2, 2, 1], 3, &query, distance).unwrap()
-        };
+        let predict =
+            |distance| nearest_class_mean_predict(&train, &[2, 2, 1], 3, &query, distance).unwrap();
         assert_eq!(predict(Distance::Cosine), [2, 1]);
         assert_eq!(predict(Distance::Euclidean), [1, 2]);
     }
@@ -121,9 +120,6 @@ mod tests {
         assert!(ask(&train, &[2], 2).is_err());
         assert_eq!(ask(&plane(&[]), &[], 2), Err(EvalError::Empty { what: "train" }));
         let narrow = Features::new(vec![1.0], 1).unwrap();
-        assert_eq!(
-            ask(&narrow, &[0], 2),
-            Err(EvalError::WidthMismatch { expected: 1, found: 2 })
-        );
+        assert_eq!(ask(&narrow, &[0], 2), Err(EvalError::WidthMismatch { expected: 1, found: 2 }));
     }
 }

@@ -55,8 +55,7 @@ pub fn silhouette(
         let samples = sums.chunks_exact(counts.len()).enumerate();
         samples.map(|(row, sums)| of_sample(class_of[tile * TILE + row], sums, &counts)).collect()
     };
-    let tiles: Vec<Vec<f64>> =
-        rows.par_chunks(TILE * width).enumerate().map(of_tile).collect();
+    let tiles: Vec<Vec<f64>> = rows.par_chunks(TILE * width).enumerate().map(of_tile).collect();
     Ok(tiles.iter().flatten().sum::<f64>() / features.n() as f64)
 }
 

@@ -122,7 +122,11 @@ pub fn retrieval(
     let found: Vec<Option<OfQuery>> = for_each_query(query, gallery, left_out, of_query);
     let measured: Vec<&OfQuery> = found.iter().flatten().collect();
     if measured.is_empty() {
-        return Err(EvalError::TooFew { what: "queries that can find their class", found: 0, needed: 1 });
+        return Err(EvalError::TooFew {
+            what: "queries that can find their class",
+            found: 0,
+            needed: 1,
+        });
     }
     let mean = |value: fn(&OfQuery) -> f64| {
         measured.iter().map(|of_query| value(of_query)).sum::<f64>() / measured.len() as f64
@@ -191,7 +195,10 @@ mod tests {
         assert_eq!(order, [2, 0, 5, 7, 1, 3, 4, 6]);
         for (item, expected) in items.iter().zip(order) {
             let found = item.retrieved();
-            assert_eq!((found.index as usize, found.similarity), (expected, similarities[expected]));
+            assert_eq!(
+                (found.index as usize, found.similarity),
+                (expected, similarities[expected])
+            );
         }
     }
 

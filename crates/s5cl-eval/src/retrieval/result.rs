@@ -103,7 +103,11 @@ pub fn retrieval_at_k(
         sums.hit_rate_at_k += f64::from(u8::from(n_hits > 0));
     }
     if sums.n_queries == 0 {
-        return Err(EvalError::TooFew { what: "queries that can find their class", found: 0, needed: 1 });
+        return Err(EvalError::TooFew {
+            what: "queries that can find their class",
+            found: 0,
+            needed: 1,
+        });
     }
     let n = sums.n_queries as f64;
     let means = [
