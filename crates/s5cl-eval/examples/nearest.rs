@@ -1,6 +1,6 @@
 //! Times the ten nearest of 10,000 queries among 100,000 items of 128 dimensions.
 //!
-//! `cargo run -p xtask -p s5cl-eval --example nearest`
+//! `cargo build -p xtask -p s5cl-eval --example nearest && target/debug/examples/nearest`
 
 use std::time::Instant;
 

@@ -4,7 +4,7 @@
 use s5cl_eval::{
     Distance, Features, KMeansConfig, LeftOut, LogisticRegression, Pca, RetrievalAtK,
     RetrievalResult, Stopping, TsneConfig, k_means, nearest_class_mean_predict, retrieval,
-    retrieval_at_k, silhouette, t_sne,
+    retrieval_at_k, silhouette, t_sne, uniformity,
 };
 use serde::Deserialize;
 
@@ -95,11 +95,11 @@ struct Measures {
 }
 
 fn golden() -> Golden {
-    serde_json::from_str(include_str!("golden/embeddings.json")).unwrap()
+    serde_json::from_str(include_str!("golden/embeddings.json")).expect("the golden file")
 }
 
 fn table(rows: &[Vec<f32>]) -> Features {
-    Features::new(rows.concat(), rows[0].len()).unwrap()
+    Features::new(rows.concat(), rows[0].len()).expect("whole rows")
 }
 
 fn assert_close(found: f64, expected: f64, tolerance: f64, what: &str) {
@@ -109,7 +109,8 @@ fn assert_close(found: f64, expected: f64, tolerance: f64, what: &str) {
 fn fit(features: &Features, labels: &[u32], l2: f64) -> LogisticRegression {
     let stopping = Stopping { max_iterations: 10_000, gradient_tolerance: 1e-9 };
     let n_classes = labels.iter().max().map_or(0, |last| *last as usize + 1);
-    let model = LogisticRegression::fit(features, labels, n_classes, l2, stopping).unwrap();
+    let model =
+        LogisticRegression::fit(features, labels, n_classes, l2, stopping).expect("good input");
     assert!(model.has_converged(), "{}", model.gradient_norm());
     model
 }
@@ -171,7 +172,7 @@ fn k_means_is_as_tight_as_scikit_learns() {
     let golden = golden();
     let config = KMeansConfig {
         n_clusters: golden.k_means.n_clusters,
-        n_restarts: 200,
+        n_restarts: 2000,
         max_iterations: 300,
         seed: 0,
     };
@@ -300,6 +301,21 @@ fn retrieval_refuses_labels_that_do_not_fit() {
     assert!(retrieval_at_k(&features, few, &features, labels, 3, own).is_err());
     assert!(retrieval_at_k(&features, labels, &features, few, 3, own).is_err());
     assert!(retrieval(&features, labels, &features, labels, 0, own).is_err());
+}
+
+#[test]
+fn measures_are_the_same_on_any_number_of_threads() {
+    let golden = golden();
+    let (features, labels) = (table(&golden.features), &golden.labels);
+    let with_threads = |n| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
+        pool.install(|| {
+            let ranked = retrieval(&features, labels, &features, labels, 3, LeftOut::Own).unwrap();
+            let between = silhouette(&features, labels, Distance::Euclidean).unwrap();
+            (ranked, between, uniformity(&features).unwrap())
+        })
+    };
+    assert_eq!(with_threads(1), with_threads(3));
 }
 
 #[test]
