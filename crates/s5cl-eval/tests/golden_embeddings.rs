@@ -275,35 +275,6 @@ fn assert_at_k(found: &RetrievalAtK, expected: &Measures, name: &str) {
 }
 
 #[test]
-fn retrieval_without_anything_to_find_is_refused() {
-    let golden = golden();
-    let (query, features) = (table(&golden.query), table(&golden.features));
-    let labels = vec![77; query.n()];
-    for measured in [
-        retrieval(&query, &labels, &features, &golden.labels, 3, LeftOut::Nothing).map(|_| ()),
-        retrieval_at_k(&query, &labels, &features, &golden.labels, 3, LeftOut::Nothing).map(|_| ()),
-    ] {
-        assert_eq!(
-            measured.unwrap_err().to_string(),
-            "there are 0 queries that can find their class, but at least 1 are needed"
-        );
-    }
-}
-
-#[test]
-fn retrieval_refuses_labels_that_do_not_fit() {
-    let golden = golden();
-    let features = table(&golden.features);
-    let (labels, few) = (&golden.labels[..], &golden.labels[1..]);
-    let own = LeftOut::Own;
-    assert!(retrieval(&features, few, &features, labels, 3, own).is_err());
-    assert!(retrieval(&features, labels, &features, few, 3, own).is_err());
-    assert!(retrieval_at_k(&features, few, &features, labels, 3, own).is_err());
-    assert!(retrieval_at_k(&features, labels, &features, few, 3, own).is_err());
-    assert!(retrieval(&features, labels, &features, labels, 0, own).is_err());
-}
-
-#[test]
 fn measures_are_the_same_on_any_number_of_threads() {
     let golden = golden();
     let (features, labels) = (table(&golden.features), &golden.labels);
@@ -316,16 +287,4 @@ fn measures_are_the_same_on_any_number_of_threads() {
         })
     };
     assert_eq!(with_threads(1), with_threads(3));
-}
-
-#[test]
-fn retrieval_serializes_flat() {
-    let golden = golden();
-    let features = table(&golden.features);
-    let labels = &golden.labels;
-    let found = retrieval(&features, labels, &features, labels, 3, LeftOut::Own).unwrap();
-    let json = serde_json::to_value(found).unwrap();
-    for key in ["k", "n_queries", "precision_at_1", "recall_at_k", "map_at_r", "map", "mrr"] {
-        assert!(json[key].is_number(), "{key}: {json}");
-    }
 }
