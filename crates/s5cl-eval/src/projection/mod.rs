@@ -1,6 +1,7 @@
 //! Embeddings in few dimensions, to be looked at.
 
 mod affinities;
+mod descent;
 mod pca;
 mod t_sne;
 

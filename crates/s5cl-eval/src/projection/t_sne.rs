@@ -1,22 +1,18 @@
 //! Maps in the plane that keep neighbors together.
 
-use rayon::prelude::*;
 use s5cl_random::named_stream;
 
 use super::affinities::affinities;
+use super::descent::Map;
 use super::pca::Pca;
 use crate::error::{EvalError, at_least, positive};
 use crate::features::Features;
 
-/// Sums that are kept side by side.
-const LANES: usize = 16;
 /// Spread of the first coordinate at the start, and of the noise beside it, which parts points
 /// that PCA puts in one place.
 const START: (f64, f64) = (1e-4, 1e-6);
 /// Momentum before and after the exaggeration ends, as in the paper.
 const MOMENTUM: (f32, f32) = (0.5, 0.8);
-/// What a coordinate's own step is raised by, lowered by, and never below (van der Maaten's code).
-const GAIN: (f32, f32, f32) = (0.2, 0.8, 0.01);
 
 /// How a map is drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -130,106 +126,70 @@ fn centered(mut values: Vec<f32>) -> Vec<f32> {
     values
 }
 
-/// Points on their way, x and y.
-struct Map {
-    places: [Vec<f32>; 2],
-    velocities: [Vec<f32>; 2],
-    gains: [Vec<f32>; 2],
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// What all other points do to one: attraction, repulsion that is not yet normalized, and its part
-/// of the normalizer.
-#[derive(Clone, Copy, Default)]
-struct Forces {
-    attraction: [f32; 2],
-    repulsion: [f32; 2],
-    total: f32,
-}
-
-impl Map {
-    fn new(places: [Vec<f32>; 2]) -> Self {
-        let n = places[0].len();
-        Self {
-            places,
-            velocities: [vec![0.0; n], vec![0.0; n]],
-            gains: [vec![1.0; n], vec![1.0; n]],
-        }
+    /// Two clouds of 30 points, far from each other, in a line or in more columns.
+    fn clouds(width: usize) -> Features {
+        let mut stream = named_stream(0, "clouds");
+        let values = (0..60 * width).map(|i| (i / width % 2) as f32 * 20.0 + stream.normal());
+        Features::new(values.collect(), width).unwrap()
     }
 
-    fn step(&mut self, affinities: &[f32], exaggeration: f32, momentum: f32, rate: f32) {
-        let n = self.places[0].len();
-        let of_point = |(own, affinities): (usize, &[f32])| self.forces(own, affinities);
-        let forces: Vec<Forces> = affinities.par_chunks(n).enumerate().map(of_point).collect();
-        let total: f64 = forces.iter().map(|forces| f64::from(forces.total)).sum();
-        let normalizer = (1.0 / total.max(f64::MIN_POSITIVE)) as f32;
-        for axis in 0..2 {
-            let moving = self.velocities[axis].iter_mut().zip(&mut self.gains[axis]);
-            for ((place, (velocity, gain)), forces) in
-                self.places[axis].iter_mut().zip(moving).zip(&forces)
-            {
-                let attraction = exaggeration * forces.attraction[axis];
-                let gradient = 4.0 * (attraction - normalizer * forces.repulsion[axis]);
-                let is_turning = *velocity * gradient >= 0.0;
-                *gain = if is_turning { (*gain * GAIN.1).max(GAIN.2) } else { *gain + GAIN.0 };
-                *velocity = momentum * *velocity - rate * *gain * gradient;
-                *place += *velocity;
+    #[test]
+    fn t_sne_keeps_clouds_apart() {
+        for width in [1, 2, 5] {
+            let map = t_sne(&clouds(width), TsneConfig::scikit_learn(60, 0)).unwrap();
+            let rows: Vec<&[f32]> = map.points.rows().collect();
+            let squared = |i: usize, j: usize| {
+                (rows[i][0] - rows[j][0]).powi(2) + (rows[i][1] - rows[j][1]).powi(2)
+            };
+            for i in 0..60 {
+                let others = (0..60).filter(|&j| j != i);
+                let nearest = others.min_by(|&a, &b| squared(i, a).total_cmp(&squared(i, b)));
+                assert_eq!(nearest.unwrap() % 2, i % 2, "point {i} of width {width}");
             }
+            let mean = map.points.rows().map(|row| row[0]).sum::<f32>() / 60.0;
+            assert!(mean.abs() < 1e-3, "{mean}");
         }
     }
 
-    fn forces(&self, own: usize, affinities: &[f32]) -> Forces {
-        let (x, y) = (self.places[0][own], self.places[1][own]);
-        let ((xs, xs_left), (ys, ys_left)) =
-            (self.places[0].as_chunks::<LANES>(), self.places[1].as_chunks::<LANES>());
-        let (chunks, affinities_left) = affinities.as_chunks::<LANES>();
-        let mut sums = [[0.0_f32; LANES]; 5];
-        for ((xs, ys), affinities) in xs.iter().zip(ys).zip(chunks) {
-            for lane in 0..LANES {
-                let (dx, dy) = (x - xs[lane], y - ys[lane]);
-                let weight = 1.0 / (1.0 + dx * dx + dy * dy);
-                let (pull, push) = (affinities[lane] * weight, weight * weight);
-                sums[0][lane] += pull * dx;
-                sums[1][lane] += pull * dy;
-                sums[2][lane] += push * dx;
-                sums[3][lane] += push * dy;
-                sums[4][lane] += weight;
-            }
-        }
-        for (lane, ((&other_x, &other_y), affinity)) in
-            xs_left.iter().zip(ys_left).zip(affinities_left).enumerate()
-        {
-            let (dx, dy) = (x - other_x, y - other_y);
-            let weight = 1.0 / (1.0 + dx * dx + dy * dy);
-            sums[0][lane] += affinity * weight * dx;
-            sums[1][lane] += affinity * weight * dy;
-            sums[2][lane] += weight * weight * dx;
-            sums[3][lane] += weight * weight * dy;
-            sums[4][lane] += weight;
-        }
-        let sum = |of: usize| sums[of].iter().sum::<f32>();
-        // The point itself is at distance 0 and has weight 1.
-        Forces { attraction: [sum(0), sum(1)], repulsion: [sum(2), sum(3)], total: sum(4) - 1.0 }
-    }
-
-    fn kl_divergence(&self, affinities: &[f32]) -> f64 {
-        let n = self.places[0].len();
-        let weight = |own: usize, other: usize| {
-            let d = [0, 1].map(|axis| f64::from(self.places[axis][own] - self.places[axis][other]));
-            1.0 / (1.0 + d[0] * d[0] + d[1] * d[1])
+    #[test]
+    fn t_sne_depends_on_features_and_config_alone() {
+        let (features, config) = (clouds(5), TsneConfig::scikit_learn(60, 0));
+        let config = TsneConfig { n_iterations: 300, ..config };
+        let with_threads = |n| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
+            pool.install(|| t_sne(&features, config)).unwrap()
         };
-        let of_row = |own: usize| {
-            let (mut total, mut sum) = (0.0, 0.0);
-            for other in (0..n).filter(|&other| other != own) {
-                let affinity = f64::from(affinities[own * n + other]);
-                let weight = weight(own, other);
-                total += weight;
-                // p ln p is 0 where p is.
-                sum += if affinity > 0.0 { affinity * (affinity / weight).ln() } else { 0.0 };
-            }
-            (total, sum)
-        };
-        let rows: Vec<(f64, f64)> = (0..n).into_par_iter().map(of_row).collect();
-        let total: f64 = rows.iter().map(|row| row.0).sum();
-        rows.iter().map(|row| row.1).sum::<f64>() + total.ln()
+        let found = with_threads(1);
+        assert_eq!(with_threads(3), found);
+        assert_ne!(t_sne(&features, TsneConfig { seed: 1, ..config }).unwrap(), found);
+    }
+
+    #[test]
+    fn t_sne_parts_points_that_are_equal() {
+        let features = Features::new(vec![1.0; 8], 2).unwrap();
+        let map = t_sne(&features, TsneConfig::scikit_learn(4, 0)).unwrap();
+        assert!(map.kl_divergence.is_finite());
+        assert_ne!(map.points.as_slice()[..2], map.points.as_slice()[2..4]);
+    }
+
+    #[test]
+    fn t_sne_refuses_bad_input() {
+        let features = clouds(2);
+        let config = TsneConfig::scikit_learn(60, 0);
+        let error = |config| t_sne(&features, config).unwrap_err().to_string();
+        assert_eq!(
+            error(TsneConfig { perplexity: 60.0, ..config }),
+            "there are 60 points for this perplexity, but at least 61 are needed"
+        );
+        assert!(error(TsneConfig { perplexity: f64::NAN, ..config }).starts_with("perplexity is"));
+        assert!(error(TsneConfig { exaggeration: 0.0, ..config }).starts_with("exaggeration is 0"));
+        assert!(error(TsneConfig { learning_rate: 0.0, ..config }).starts_with("learning rate"));
+        let three = Features::new(vec![0.0; 6], 2).unwrap();
+        let error = t_sne(&three, TsneConfig::scikit_learn(3, 0)).unwrap_err().to_string();
+        assert_eq!(error, "there are 3 points, but at least 4 are needed");
     }
 }

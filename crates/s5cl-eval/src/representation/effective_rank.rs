@@ -68,7 +68,8 @@ mod tests {
                 (0..200).map(|i| (i as f32 * 1.3).sin() * if i % 4 == 0 { scale } else { 1.0 });
             effective_rank(&Features::new(values.collect(), 4).unwrap()).unwrap()
         };
-        assert!(rank(1.0) > 2.0 * rank(1e4) && rank(1e4) < 1.01, "{} {}", rank(1.0), rank(1e4));
+        // Any two shifts of a sine span all others.
+        assert!(rank(1.0) > 1.9 && rank(1e4) < 1.01, "{} {}", rank(1.0), rank(1e4));
     }
 
     #[test]

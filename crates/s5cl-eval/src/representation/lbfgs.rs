@@ -126,8 +126,8 @@ fn search(
         let mut gradient = vec![0.0; point.len()];
         let value = objective(&point, &mut gradient);
         let allowed = at.value + DECREASE * length * slope + ROUNDING * at.value.abs();
-        // Not `value > allowed`: a value that is not a number is too far out as well.
-        if !(value <= allowed) {
+        // Where the value is not a number, the step is too long as well.
+        if value > allowed || value.is_nan() {
             longest = length;
         } else if dot(&gradient, direction) < CURVATURE * slope {
             shortest = length;

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::folds::stratified_folds;
 use super::lbfgs::Stopping;
 use super::logistic_regression::LogisticRegression;
-use crate::error::EvalError;
+use crate::error::{EvalError, same_length, two_classes};
 use crate::features::Features;
 use crate::standardizer::Standardizer;
 
@@ -92,8 +92,8 @@ impl LinearProbe {
         if grid.is_empty() {
             return Err(EvalError::Empty { what: "l2" });
         }
-        crate::error::same_length(("labels", labels.len()), ("train", train.n()))?;
-        crate::error::two_classes("labels", labels)?;
+        same_length(("labels", labels.len()), ("train", train.n()))?;
+        two_classes("labels", labels)?;
         let fold_of = stratified_folds(labels, n_classes, groups, config.n_folds, config.seed)?;
         let n_folds = fold_of.iter().max().map_or(0, |last| last + 1);
         let problem = Problem { train, labels, n_classes, grid: &grid, config };

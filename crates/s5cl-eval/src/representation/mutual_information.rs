@@ -155,7 +155,10 @@ mod tests {
     /// Sums of logarithms of factorials, whose rounding is relative to a few hundred.
     const TOLERANCE: f64 = 1e-11;
 
-    fn parts(part: fn(u32) -> u32) -> Vec<u32> {
+    /// The part of a sample.
+    type Part = fn(u32) -> u32;
+
+    fn parts(part: Part) -> Vec<u32> {
         (0..60).map(part).collect()
     }
 
@@ -163,7 +166,7 @@ mod tests {
     // normalized_mutual_info_score(a, b), adjusted_mutual_info_score(a, b) for each a, b below
     #[test]
     fn mutual_information_equals_scikit_learn() {
-        let cases: [(fn(u32) -> u32, fn(u32) -> u32, f64, f64); 8] = [
+        let cases: [(Part, Part, f64, f64); 8] = [
             (|i| i % 4, |i| i * i % 7, 0.005_002_697_661_929_342, -0.059_123_982_117_520_416),
             (|i| i % 3, |i| i % 3 + 5, 1.0, 1.0),
             (|i| i % 5, |_| 0, 0.0, 0.0),

@@ -152,3 +152,70 @@ impl Counts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::retrieval;
+    use super::*;
+
+    const LABELS: [u32; 4] = [3, 3, 8, 8];
+
+    fn rows() -> Features {
+        Features::new(vec![1.0, 0.0, 0.9, 0.1, 0.0, 1.0, 0.8, 0.3], 2).unwrap()
+    }
+
+    /// Both ways to measure.
+    fn both(
+        query_labels: &[u32],
+        gallery_labels: &[u32],
+        k: usize,
+        left_out: LeftOut<'_>,
+    ) -> [Result<RetrievalAtK, EvalError>; 2] {
+        let rows = rows();
+        let ranked = retrieval(&rows, query_labels, &rows, gallery_labels, k, left_out);
+        let fused = retrieval_at_k(&rows, query_labels, &rows, gallery_labels, k, left_out);
+        [ranked.map(|found| found.at_k), fused]
+    }
+
+    #[test]
+    fn retrieval_divides_precision_by_k_where_the_gallery_has_fewer() {
+        for found in both(&LABELS, &LABELS, 6, LeftOut::Own) {
+            let found = found.unwrap();
+            assert!((found.precision_at_k - 1.0 / 6.0).abs() < 1e-15);
+            assert_eq!((found.recall_at_k, found.hit_rate_at_k), (1.0, 1.0));
+        }
+    }
+
+    #[test]
+    fn retrieval_without_anything_to_find_is_refused() {
+        // One label that the gallery lacks, and groups that hold whole classes.
+        let own_group = LeftOut::OwnGroup { query: &LABELS, gallery: &LABELS };
+        let none = both(&[77; 4], &LABELS, 3, LeftOut::Nothing);
+        for found in none.into_iter().chain(both(&LABELS, &LABELS, 3, own_group)) {
+            assert_eq!(
+                found.unwrap_err().to_string(),
+                "there are 0 queries that can find their class, but at least 1 are needed"
+            );
+        }
+    }
+
+    #[test]
+    fn retrieval_refuses_labels_that_do_not_fit() {
+        for (query_labels, gallery_labels, k) in
+            [(&LABELS[1..], &LABELS[..], 3), (&LABELS, &LABELS[1..], 3), (&LABELS, &LABELS, 0)]
+        {
+            for found in both(query_labels, gallery_labels, k, LeftOut::Own) {
+                assert!(found.is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn retrieval_serializes_flat() {
+        let found = retrieval(&rows(), &LABELS, &rows(), &LABELS, 3, LeftOut::Own).unwrap();
+        let json = serde_json::to_value(found).unwrap();
+        for key in ["k", "n_queries", "precision_at_1", "recall_at_k", "map_at_r", "map", "mrr"] {
+            assert!(json[key].is_number(), "{key}: {json}");
+        }
+    }
+}
