@@ -4,7 +4,7 @@
 
 mod simulation;
 
-use crate::simulation::{Grouping, MIXED, SMALL, Setting, seed_coverage};
+use crate::simulation::{Grouping, MIXED, SMALL, Setting, bootstrap_coverage, seed_coverage};
 use s5cl_eval::EvalError;
 
 fn main() -> Result<(), EvalError> {
@@ -38,6 +38,9 @@ fn main() -> Result<(), EvalError> {
             }
         }
     }
+    let setting = Setting { support: [60; 9], accuracy: 0.8, grouping: groupings[1].1 };
+    let unaware = setting.coverage_without_groups(n_draws)?.accuracy.share();
+    println!("20 mixed groups taken for independent images: accuracy {unaware:.3}");
     println!("differences of two runs on the same images");
     for (images, support) in supports {
         for (name, grouping) in groupings {
@@ -52,6 +55,10 @@ fn main() -> Result<(), EvalError> {
                 );
             }
         }
+    }
+    for n_groups in [5, 10, 20, 40, 100] {
+        let coverage = bootstrap_coverage(n_groups, n_draws, 1_000)?;
+        println!("bootstrap of a skewed loss, {n_groups} groups: {:.3}", coverage.share());
     }
     for n_seeds in [2, 3, 5] {
         let (single, paired) = seed_coverage(n_seeds, 10 * n_draws)?;

@@ -1,8 +1,8 @@
 //! Synthetic evaluations of which the truth is known, and how often intervals hold it.
 
 use s5cl_eval::{
-    Bootstrap, EvalError, Interval, TestRun, accuracy_intervals, compare_runs, over_seeds,
-    paired_over_seeds,
+    Bootstrap, EvalError, Interval, TestRun, accuracy_intervals, bootstrap, compare_runs,
+    over_seeds, paired_over_seeds,
 };
 use s5cl_random::{Stream, named_stream};
 
@@ -162,6 +162,15 @@ impl Setting {
 
     /// How often the intervals of one run hold the truth in `n_draws` test sets.
     pub(crate) fn coverage(&self, n_draws: u32) -> Result<RunCoverage, EvalError> {
+        self.coverage_with(n_draws, true)
+    }
+
+    /// The same with intervals that are not told of the groups.
+    pub(crate) fn coverage_without_groups(&self, n_draws: u32) -> Result<RunCoverage, EvalError> {
+        self.coverage_with(n_draws, false)
+    }
+
+    fn coverage_with(&self, n_draws: u32, knows_groups: bool) -> Result<RunCoverage, EvalError> {
         let recalls = self.recalls(self.accuracy);
         let truth = self.truth(self.accuracy);
         let labels = self.labels();
@@ -180,7 +189,8 @@ impl Setting {
                     answer(label, is_right, &mut stream)
                 })
                 .collect();
-            let found = accuracy_intervals(&labels, &predictions, 9, groups.as_deref(), &config)?;
+            let groups = groups.as_deref().filter(|_| knows_groups);
+            let found = accuracy_intervals(&labels, &predictions, 9, groups, &config)?;
             coverage.accuracy.count(found.accuracy, truth[0]);
             coverage.balanced_accuracy.count(found.balanced_accuracy, truth[1]);
             coverage.macro_f1.count(found.macro_f1, truth[2]);
@@ -236,6 +246,31 @@ impl Setting {
             log_odds(accuracy + spread * (((label as usize * 5) % 9) as f64 / 4.0 - 1.0))
         }
     }
+}
+
+/// How often bootstrap intervals hold the mean of a loss that is as skewed as an exponential
+/// variable, of groups of five images that share half of it.
+pub(crate) fn bootstrap_coverage(
+    n_groups: usize,
+    n_draws: u32,
+    replicates: usize,
+) -> Result<Coverage, EvalError> {
+    const GROUP_SIZE: usize = 5;
+    let groups: Vec<u32> = (0..n_groups * GROUP_SIZE).map(|i| (i / GROUP_SIZE) as u32).collect();
+    let mut coverage = Coverage::default();
+    for draw in 0..n_draws {
+        let mut stream = named_stream(u64::from(draw), "bootstrap coverage");
+        let mut exponential = || -(1.0 - stream.uniform_f64()).ln();
+        let shared: Vec<f64> = (0..n_groups).map(|_| exponential()).collect();
+        let losses: Vec<f64> =
+            groups.iter().map(|&group| 0.5 * (shared[group as usize] + exponential())).collect();
+        let mean = |drawn: &[usize]| {
+            Some(drawn.iter().map(|&image| losses[image]).sum::<f64>() / drawn.len() as f64)
+        };
+        let config = Bootstrap { replicates, level: LEVEL, seed: u64::from(draw) };
+        coverage.count(bootstrap(groups.len(), Some(&groups), &config, mean)?.interval, 1.0);
+    }
+    Ok(coverage)
 }
 
 /// How often the intervals over `n_seeds` normal values, and of paired differences of such, hold

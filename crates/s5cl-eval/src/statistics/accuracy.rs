@@ -209,3 +209,99 @@ impl<'a> Cells<'a> {
         sums.chunks_exact(n_classes).map(common).sum::<f64>().max(0.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: Bootstrap = Bootstrap { replicates: 2, level: 0.95, seed: 0 };
+    const LABELS: [u32; 14] = [0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 2];
+    const PREDICTIONS: [u32; 14] = [0, 0, 0, 0, 2, 1, 1, 0, 1, 2, 2, 2, 2, 2];
+    /// Sums in another order.
+    const TOLERANCE: f64 = 1e-12;
+
+    fn of(groups: Option<&[u32]>) -> AccuracyIntervals {
+        accuracy_intervals(&LABELS, &PREDICTIONS, 4, groups, &CONFIG).unwrap()
+    }
+
+    #[test]
+    fn intervals_of_independent_images_are_those_of_proportions() {
+        let found = of(None);
+        assert_eq!(found.accuracy, mid_p(12.0, 14.0, 0.95));
+        assert_eq!(found.recall[0], Some(mid_p(4.0, 5.0, 0.95)));
+        assert_eq!(found.recall[2], Some(mid_p(5.0, 5.0, 0.95)));
+        assert_eq!(found.recall[3], None);
+    }
+
+    #[test]
+    fn intervals_hold_their_figures_and_narrow_with_copies() {
+        let confusion = Confusion::new(4, &LABELS, &PREDICTIONS).unwrap();
+        let found = of(None);
+        assert!(found.balanced_accuracy.contains(confusion.balanced_accuracy()));
+        assert!(found.macro_f1.contains(confusion.macro_f1()));
+        let (labels, predictions) = (LABELS.repeat(100), PREDICTIONS.repeat(100));
+        let more = accuracy_intervals(&labels, &predictions, 4, None, &CONFIG).unwrap();
+        for (few, more) in
+            [(found.balanced_accuracy, more.balanced_accuracy), (found.macro_f1, more.macro_f1)]
+        {
+            // A tenth, were it not for what is added to few images.
+            assert!((more.high - more.low) / (few.high - few.low) < 0.12);
+        }
+    }
+
+    #[test]
+    fn intervals_of_copies_in_a_group_do_not_count_the_copies() {
+        // Each image once more in its own group: the images are groups of one, then of two.
+        let once: Vec<u32> = (0..14).collect();
+        let (labels, predictions) = (LABELS.repeat(2), PREDICTIONS.repeat(2));
+        let twice = accuracy_intervals(&labels, &predictions, 4, Some(&once.repeat(2)), &CONFIG);
+        let (once, twice) = (of(Some(&once)), twice.unwrap());
+        let distance = |a: Interval, b: Interval| (a.low - b.low).abs() + (a.high - b.high).abs();
+        assert!(distance(once.accuracy, twice.accuracy) < TOLERANCE);
+        for (once, twice) in once.recall.iter().zip(&twice.recall).take(3) {
+            assert!(distance(once.unwrap(), twice.unwrap()) < TOLERANCE);
+        }
+        // What is measured of F1 and balanced accuracy is the same too; what is added for few
+        // images is less.
+        assert!(distance(once.macro_f1, twice.macro_f1) < 0.1);
+        assert!(distance(once.balanced_accuracy, twice.balanced_accuracy) < 0.1);
+    }
+
+    #[test]
+    fn intervals_do_not_depend_on_names_and_order_of_groups() {
+        let groups: Vec<u32> = (0..14).map(|image| image % 5).collect();
+        let renamed: Vec<u32> = groups.iter().map(|group| 100 - group).collect();
+        assert_eq!(of(Some(&groups)), of(Some(&renamed)));
+    }
+
+    #[test]
+    fn intervals_of_one_group_are_everything() {
+        let found = of(Some(&[7; 14]));
+        for interval in [found.accuracy, found.balanced_accuracy, found.macro_f1] {
+            assert_eq!(interval, Interval::UNKNOWN);
+        }
+        assert_eq!(found.recall[0], Some(Interval::UNKNOWN));
+    }
+
+    #[test]
+    fn intervals_of_a_perfect_run_reach_one_and_are_not_empty() {
+        for groups in [None, Some(&[1_u32, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2][..])] {
+            let found = accuracy_intervals(&LABELS, &LABELS, 3, groups, &CONFIG).unwrap();
+            for interval in [found.accuracy, found.balanced_accuracy, found.macro_f1] {
+                assert!(interval.high == 1.0 && interval.low > 0.0 && interval.low < 0.95);
+            }
+        }
+    }
+
+    #[test]
+    fn intervals_refuse_bad_input() {
+        let error = |labels: &[u32], groups: Option<&[u32]>, level: f64| {
+            let config = Bootstrap { level, ..CONFIG };
+            accuracy_intervals(labels, &[0, 1], 2, groups, &config).unwrap_err().to_string()
+        };
+        assert!(error(&[0], None, 0.95).contains("labels has 1 entries"));
+        assert!(error(&[0, 5], None, 0.95).starts_with("labels[1] is 5"));
+        assert!(error(&[0, 1], Some(&[1]), 0.95).contains("groups has 1 entries"));
+        assert!(error(&[0, 1], None, 95.0).starts_with("level is 95"));
+    }
+}

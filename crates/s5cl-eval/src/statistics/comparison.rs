@@ -211,3 +211,102 @@ fn same_images(first: &TestRun<'_>, second: &TestRun<'_>) -> Result<(), EvalErro
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: Bootstrap = Bootstrap { replicates: 2, level: 0.95, seed: 0 };
+
+    fn ids(n: usize) -> Vec<String> {
+        (0..n).map(|i| format!("{i}.png")).collect()
+    }
+
+    fn compare(labels: &[u32], a: &[u32], b: &[u32], groups: Option<&[u32]>) -> RunComparison {
+        let ids = ids(labels.len());
+        let run = |predictions| TestRun { ids: &ids, labels, predictions };
+        compare_runs(&run(a), &run(b), 3, groups, &CONFIG).unwrap()
+    }
+
+    /// Labels and two runs: the first makes every fifth a mistake, the second every fourth.
+    fn runs(n: u32) -> [Vec<u32>; 3] {
+        let wrong_every = |step: u32| {
+            (0..n).map(|i| if i % step == 0 { (i % 3 + 1) % 3 } else { i % 3 }).collect()
+        };
+        [(0..n).map(|i| i % 3).collect(), wrong_every(5), wrong_every(4)]
+    }
+
+    // import numpy as np; from scipy.stats import ttest_rel
+    // i = np.arange(6000); r = ttest_rel(i % 5 != 0, i % 4 != 0)
+    // r.confidence_interval(.95)
+    #[test]
+    fn comparison_of_many_images_is_scipys_paired_t_test() {
+        /// Of the width: half a made-up image among 6,000.
+        const TOLERANCE: f64 = 1e-3;
+        let [labels, first, second] = runs(6_000);
+        let found = compare(&labels, &first, &second, None).accuracy;
+        let (low, high) = (0.03507983256726248, 0.06492016743273753);
+        assert!((found.difference - 0.05).abs() < 1e-12);
+        assert!((found.interval.low - low).abs() < TOLERANCE * (high - low), "{found:?}");
+        assert!((found.interval.high - high).abs() < TOLERANCE * (high - low), "{found:?}");
+    }
+
+    #[test]
+    fn comparison_the_other_way_round_is_the_negative() {
+        let [labels, first, second] = runs(90);
+        let groups: Vec<u32> = (0..90).map(|i| i / 6).collect();
+        let forth = compare(&labels, &first, &second, Some(&groups));
+        let back = compare(&labels, &second, &first, Some(&groups));
+        for (forth, back) in [
+            (forth.accuracy, back.accuracy),
+            (forth.balanced_accuracy, back.balanced_accuracy),
+            (forth.macro_f1, back.macro_f1),
+        ] {
+            assert!((forth.difference + back.difference).abs() < 1e-12);
+            assert!((forth.interval.low + back.interval.high).abs() < 1e-12);
+            assert!((forth.p_value - back.p_value).abs() < 1e-12);
+        }
+        assert_eq!(forth.mcnemar.only_first, back.mcnemar.only_second);
+    }
+
+    #[test]
+    fn comparison_of_a_run_with_itself_is_zero_and_not_certain() {
+        let [labels, first, _] = runs(60);
+        let found = compare(&labels, &first, &first, None);
+        for difference in [found.accuracy, found.balanced_accuracy, found.macro_f1] {
+            assert_eq!((difference.difference, difference.p_value), (0.0, 1.0));
+            assert!(difference.interval.low < -0.01 && difference.interval.high > 0.01);
+        }
+    }
+
+    #[test]
+    fn comparison_of_copies_in_a_group_does_not_count_the_copies() {
+        let [labels, first, second] = runs(300);
+        let groups: Vec<u32> = (0..300).collect();
+        let once = compare(&labels, &first, &second, Some(&groups)).balanced_accuracy;
+        let twice = |classes: &[u32]| classes.repeat(4);
+        let copies =
+            compare(&twice(&labels), &twice(&first), &twice(&second), Some(&groups.repeat(4)));
+        let width = |found: RunDifference| found.interval.high - found.interval.low;
+        // What is added for images that were not seen shrinks, what was measured does not.
+        let ratio = width(copies.balanced_accuracy) / width(once);
+        assert!((0.95..=1.0).contains(&ratio), "{ratio}");
+    }
+
+    #[test]
+    fn comparison_refuses_runs_on_other_images() {
+        let (ids, mut other_ids) = (ids(3), ids(3));
+        other_ids[2] = "z.png".to_owned();
+        let first = TestRun { ids: &ids, labels: &[0, 1, 2], predictions: &[0, 1, 1] };
+        let error = |second: TestRun<'_>, groups: Option<&[u32]>| {
+            compare_runs(&first, &second, 3, groups, &CONFIG).unwrap_err().to_string()
+        };
+        let found = error(TestRun { ids: &other_ids, ..first }, None);
+        assert!(found.starts_with("ids[2] is 2.png in the first run and z.png"), "{found}");
+        let found = error(TestRun { labels: &[0, 2, 2], ..first }, None);
+        assert!(found.starts_with("labels[1] is 1 in the first run and 2"), "{found}");
+        assert!(error(TestRun { ids: &ids[..2], ..first }, None).contains("ids has 2 entries"));
+        assert!(error(TestRun { predictions: &[0], ..first }, None).contains("predictions has 1"));
+        assert!(error(first, Some(&[5, 5, 5])).starts_with("groups: there must be at least 2"));
+    }
+}

@@ -43,3 +43,27 @@ pub fn paired_bootstrap(
         n_undefined: replicates.n_undefined,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paired_bootstrap_is_the_bootstrap_of_the_differences() {
+        let first = [0.9, 0.4, 0.7, 0.8, 0.6, 0.9, 0.5, 0.7];
+        let second = [0.7, 0.5, 0.5, 0.7, 0.2, 0.8, 0.4, 0.4];
+        let mean = |values: &[f64; 8], drawn: &[usize]| {
+            Some(drawn.iter().map(|&i| values[i]).sum::<f64>() / drawn.len() as f64)
+        };
+        let config = Bootstrap::standard(0);
+        let of = |a: &[f64; 8], b: &[f64; 8]| {
+            let (a, b) = (*a, *b);
+            paired_bootstrap(8, None, &config, |d| mean(&a, d), |d| mean(&b, d)).unwrap()
+        };
+        let found = of(&first, &second);
+        assert!((found.difference - 0.1625).abs() < 1e-12);
+        assert!(found.interval.low > 0.0 && found.p_value < 0.05, "{found:?}");
+        let nothing = of(&first, &first);
+        assert_eq!((nothing.difference, nothing.p_value), (0.0, 1.0));
+    }
+}

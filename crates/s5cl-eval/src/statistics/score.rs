@@ -64,3 +64,60 @@ impl Score {
         Self { value, influence: (0..n_classes).map(row).collect(), slope }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::EvalError;
+
+    const LABELS: [u32; 12] = [0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 2];
+    const PREDICTIONS: [u32; 12] = [0, 0, 1, 3, 1, 1, 0, 2, 2, 2, 2, 1];
+    /// Copies of the test set, so that one image more is a small step.
+    const N_COPIES: usize = 20_000;
+    /// Second order of a step of 1 in 240,000, relative to the first.
+    const TOLERANCE: f64 = 1e-3;
+
+    /// What one image more of (label, prediction) adds to the figure, in units of one image of a
+    /// single copy.
+    fn step(figure: fn(&Confusion) -> f64, image: (u32, u32)) -> Result<f64, EvalError> {
+        let (mut labels, mut predictions) = (LABELS.repeat(N_COPIES), PREDICTIONS.repeat(N_COPIES));
+        let before = figure(&Confusion::new(4, &labels, &predictions)?);
+        labels.push(image.0);
+        predictions.push(image.1);
+        Ok((figure(&Confusion::new(4, &labels, &predictions)?) - before) * N_COPIES as f64)
+    }
+
+    #[test]
+    fn influences_are_the_steps_of_one_image_more() -> Result<(), EvalError> {
+        let confusion = Confusion::new(4, &LABELS, &PREDICTIONS)?;
+        let scores: [(Score, fn(&Confusion) -> f64); 2] = [
+            (Score::balanced_accuracy(&confusion), Confusion::balanced_accuracy),
+            (Score::macro_f1(&confusion), Confusion::macro_f1),
+        ];
+        for (score, figure) in scores {
+            assert_eq!(score.value, figure(&confusion));
+            // Within a class, whose number of images is given, only differences count.
+            for (label, one, other) in [(0, 0, 1), (0, 3, 0), (1, 1, 0), (2, 2, 1)] {
+                let row = &score.influence[label as usize];
+                let found = row[one as usize] - row[other as usize];
+                let expected = step(figure, (label, one))? - step(figure, (label, other))?;
+                assert!((found - expected).abs() < TOLERANCE, "{label}: {found} {expected}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn influences_of_a_class_sum_to_zero() -> Result<(), EvalError> {
+        let confusion = Confusion::new(4, &LABELS, &PREDICTIONS)?;
+        for score in [Score::balanced_accuracy(&confusion), Score::macro_f1(&confusion)] {
+            for label in 0..3 {
+                let added = (0..4).map(|prediction| {
+                    confusion.count(label, prediction) as f64 * score.influence[label][prediction]
+                });
+                assert!(added.sum::<f64>().abs() < 1e-15);
+            }
+        }
+        Ok(())
+    }
+}
