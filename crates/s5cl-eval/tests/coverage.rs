@@ -5,7 +5,9 @@
 mod simulation;
 
 use s5cl_eval::EvalError;
-use simulation::{Coverage, Grouping, MIXED, SMALL, Setting, bootstrap_coverage, seed_coverage};
+use simulation::{
+    Coverage, Grouping, MIXED, PerImage, SMALL, Setting, bootstrap_coverage, seed_coverage,
+};
 
 /// The share of 0.95 is known to 0.007 from this many draws.
 const N_DRAWS: u32 = 1_000;
@@ -91,8 +93,13 @@ fn intervals_over_seeds_cover_as_often_as_they_say() -> Result<(), EvalError> {
 
 #[test]
 fn intervals_of_the_bootstrap_cover_as_often_as_they_say() -> Result<(), EvalError> {
-    /// Few enough to be fast; the quantiles of the mean of a loss do not need more.
+    /// Few enough to be fast; the quantiles of a mean do not need more.
     const N_REPLICATES: usize = 500;
-    assert_share("40 groups", bootstrap_coverage(40, N_DRAWS, N_REPLICATES)?, HONEST);
+    for n_groups in [20, 40] {
+        let found = bootstrap_coverage(PerImage::Bounded, n_groups, N_DRAWS, N_REPLICATES)?;
+        assert_share("a precision", found, HONEST);
+    }
+    let found = bootstrap_coverage(PerImage::Skewed, 100, N_DRAWS, N_REPLICATES)?;
+    assert_share("a loss", found, HONEST);
     Ok(())
 }

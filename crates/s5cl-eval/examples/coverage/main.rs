@@ -4,7 +4,9 @@
 
 mod simulation;
 
-use crate::simulation::{Grouping, MIXED, SMALL, Setting, bootstrap_coverage, seed_coverage};
+use crate::simulation::{
+    Grouping, MIXED, PerImage, SMALL, Setting, bootstrap_coverage, seed_coverage,
+};
 use s5cl_eval::EvalError;
 
 fn main() -> Result<(), EvalError> {
@@ -57,8 +59,11 @@ fn main() -> Result<(), EvalError> {
         }
     }
     for n_groups in [5, 10, 20, 40, 100] {
-        let coverage = bootstrap_coverage(n_groups, n_draws, 1_000)?;
-        println!("bootstrap of a skewed loss, {n_groups} groups: {:.3}", coverage.share());
+        let share = |figure| {
+            bootstrap_coverage(figure, n_groups, n_draws, 1_000).map(|coverage| coverage.share())
+        };
+        let (bounded, skewed) = (share(PerImage::Bounded)?, share(PerImage::Skewed)?);
+        println!("bootstrap, {n_groups} groups: precision {bounded:.3}, loss {skewed:.3}");
     }
     for n_seeds in [2, 3, 5] {
         let (single, paired) = seed_coverage(n_seeds, 10 * n_draws)?;

@@ -248,27 +248,44 @@ impl Setting {
     }
 }
 
-/// How often bootstrap intervals hold the mean of a loss that is as skewed as an exponential
-/// variable, of groups of five images that share half of it.
+/// A figure of one image of which a test set shows the mean.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PerImage {
+    /// Uniform between 0 and 1, as a precision.
+    Bounded,
+    /// Exponential with mean 1, as a loss.
+    Skewed,
+}
+
+/// How often bootstrap intervals hold the mean of a figure of single images, in groups of five
+/// that share half of it.
 pub(crate) fn bootstrap_coverage(
+    figure: PerImage,
     n_groups: usize,
     n_draws: u32,
     replicates: usize,
 ) -> Result<Coverage, EvalError> {
     const GROUP_SIZE: usize = 5;
     let groups: Vec<u32> = (0..n_groups * GROUP_SIZE).map(|i| (i / GROUP_SIZE) as u32).collect();
+    let truth = match figure {
+        PerImage::Bounded => 0.5,
+        PerImage::Skewed => 1.0,
+    };
     let mut coverage = Coverage::default();
     for draw in 0..n_draws {
         let mut stream = named_stream(u64::from(draw), "bootstrap coverage");
-        let mut exponential = || -(1.0 - stream.uniform_f64()).ln();
-        let shared: Vec<f64> = (0..n_groups).map(|_| exponential()).collect();
-        let losses: Vec<f64> =
-            groups.iter().map(|&group| 0.5 * (shared[group as usize] + exponential())).collect();
+        let mut value = || match figure {
+            PerImage::Bounded => stream.uniform_f64(),
+            PerImage::Skewed => -(1.0 - stream.uniform_f64()).ln(),
+        };
+        let shared: Vec<f64> = (0..n_groups).map(|_| value()).collect();
+        let values: Vec<f64> =
+            groups.iter().map(|&group| 0.5 * (shared[group as usize] + value())).collect();
         let mean = |drawn: &[usize]| {
-            Some(drawn.iter().map(|&image| losses[image]).sum::<f64>() / drawn.len() as f64)
+            Some(drawn.iter().map(|&image| values[image]).sum::<f64>() / drawn.len() as f64)
         };
         let config = Bootstrap { replicates, level: LEVEL, seed: u64::from(draw) };
-        coverage.count(bootstrap(groups.len(), Some(&groups), &config, mean)?.interval, 1.0);
+        coverage.count(bootstrap(groups.len(), Some(&groups), &config, mean)?.interval, truth);
     }
     Ok(coverage)
 }

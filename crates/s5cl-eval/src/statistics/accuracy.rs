@@ -82,12 +82,12 @@ pub fn accuracy_intervals(
         return Err(EvalError::NotALevel { level });
     }
     let confusion = Confusion::new(n_classes, labels, predictions)?;
-    let cells = Cells::new(labels, predictions, n_classes, groups)?;
+    let cells = Cells::new(labels, predictions, n_classes, groups, level)?;
     Ok(AccuracyIntervals {
-        accuracy: cells.accuracy(level),
-        balanced_accuracy: cells.of(&Score::balanced_accuracy(&confusion), &confusion, level),
-        macro_f1: cells.of(&Score::macro_f1(&confusion), &confusion, level),
-        recall: (0..n_classes).map(|class_idx| cells.recall(class_idx, level)).collect(),
+        accuracy: cells.accuracy(),
+        balanced_accuracy: cells.of(&Score::balanced_accuracy(&confusion), &confusion),
+        macro_f1: cells.of(&Score::macro_f1(&confusion), &confusion),
+        recall: (0..n_classes).map(|class_idx| cells.recall(class_idx)).collect(),
     })
 }
 
@@ -99,6 +99,9 @@ struct Cells<'a> {
     /// (hits, images) of a class in every group that has images of it.
     by_class: Vec<Vec<(f64, f64)>>,
     correlation: Correlation,
+    level: f64,
+    /// `(z / t)^2` of a recall, and of a figure of all classes; 1 without groups.
+    factors: (f64, f64),
 }
 
 impl<'a> Cells<'a> {
@@ -107,6 +110,7 @@ impl<'a> Cells<'a> {
         predictions: &'a [u32],
         n_classes: usize,
         groups: Option<&[u32]>,
+        level: f64,
     ) -> Result<Self, EvalError> {
         let n_samples = labels.len();
         let groups = groups.map(|groups| Groups::new(n_samples, Some(groups))).transpose()?;
@@ -121,41 +125,44 @@ impl<'a> Cells<'a> {
         for cells in &mut by_class {
             cells.retain(|(_, n)| *n > 0.0);
         }
-        let correlation = match &groups {
-            Some(_) => Correlation::pooled(&by_class),
-            None => Correlation { value: 0.0, df: f64::INFINITY },
-        };
-        Ok(Self { labels, predictions, groups, by_class, correlation })
+        let correlation = Correlation::pooled(&by_class);
+        let factors = groups.as_ref().map_or((1.0, 1.0), |groups| {
+            let of_all = small_sample_factor(groups.n as f64 - 1.0, level);
+            (small_sample_factor(correlation.df, level), of_all)
+        });
+        Ok(Self { labels, predictions, groups, by_class, correlation, level, factors })
     }
 
-    fn accuracy(&self, level: f64) -> Interval {
+    /// By how much a class's share of a variance grows with groups.
+    fn design_effect(&self, cells: &[(f64, f64)]) -> f64 {
+        self.groups.as_ref().map_or(1.0, |_| self.correlation.design_effect(cells))
+    }
+
+    fn accuracy(&self) -> Interval {
         let is_hit = |sample: usize| self.labels[sample] == self.predictions[sample];
         let Some(groups) = &self.groups else {
             let hits = (0..self.labels.len()).filter(|&sample| is_hit(sample)).count();
-            return mid_p(hits as f64, self.labels.len() as f64, level);
+            return mid_p(hits as f64, self.labels.len() as f64, self.level);
         };
         let mut counts = vec![(0, 0); groups.n];
         for (sample, &group) in groups.of_sample.iter().enumerate() {
             counts[group].0 += u64::from(is_hit(sample));
             counts[group].1 += 1;
         }
-        proportion_by_group(&counts, level)
+        proportion_by_group(&counts, self.level)
     }
 
-    fn recall(&self, class_idx: usize, level: f64) -> Option<Interval> {
+    fn recall(&self, class_idx: usize) -> Option<Interval> {
         let cells = &self.by_class[class_idx];
         let n: f64 = cells.iter().map(|(_, n)| n).sum();
         let hits: f64 = cells.iter().map(|(hits, _)| hits).sum();
-        let n_effective = if self.groups.is_some() {
-            n / self.correlation.design_effect(cells)
-                * small_sample_factor(self.correlation.df, level)
-        } else {
-            n
-        };
-        (n > 0.0).then(|| mid_p(hits / n * n_effective, n_effective, level))
+        (n > 0.0).then(|| {
+            let n_effective = n / self.design_effect(cells) * self.factors.0;
+            mid_p(hits / n * n_effective, n_effective, self.level)
+        })
     }
 
-    fn of(&self, score: &Score, confusion: &Confusion, level: f64) -> Interval {
+    fn of(&self, score: &Score, confusion: &Confusion) -> Interval {
         let n_classes = self.by_class.len();
         let mean_recall = confusion.balanced_accuracy();
         let (mut variance, mut drawn_sum, mut n_occurring) = (0.0, 0.0, 0.0);
@@ -175,8 +182,7 @@ impl<'a> Cells<'a> {
                 })
                 .sum();
             let share = measured + excess * score.slope[class_idx].powi(2);
-            let effect = self.groups.as_ref().map(|_| self.correlation.design_effect(cells));
-            variance += share * effect.unwrap_or(1.0);
+            variance += share * self.design_effect(cells);
             drawn_sum += drawn;
             n_occurring += 1.0;
         }
@@ -184,10 +190,9 @@ impl<'a> Cells<'a> {
         // At 0 and 1 the plain product would be zero, and so would the number of images.
         let is_inside = score.value > 0.0 && score.value < 1.0;
         let center = if is_inside { score.value } else { drawn_sum / n_occurring };
-        let n_effective = center * (1.0 - center) / variance
-            * self.groups.as_ref().map_or(1.0, |g| small_sample_factor(g.n as f64 - 1.0, level));
+        let n_effective = center * (1.0 - center) / variance * self.factors.1;
         let n_effective = n_effective.min(self.labels.len() as f64);
-        mid_p(score.value.clamp(0.0, 1.0) * n_effective, n_effective, level)
+        mid_p(score.value.clamp(0.0, 1.0) * n_effective, n_effective, self.level)
     }
 
     /// Covariance between the shares of different classes that lie in the same group; what is

@@ -90,7 +90,7 @@ pub fn wilson(hits: u64, n: u64, level: f64) -> Interval {
 /// is the incomplete beta function `I_p(k, n - k + 1)`, which continues it to fractions.
 #[must_use]
 pub fn mid_p(hits: f64, n: f64, level: f64) -> Interval {
-    if !(n > 0.0 && (0.0..=n).contains(&hits)) || !is_level(level) {
+    if !(n > 0.0 && (0.0..=n).contains(&hits) && is_level(level)) {
         return Interval::UNKNOWN;
     }
     let chance_of_more = |p: f64| {

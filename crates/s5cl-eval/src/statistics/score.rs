@@ -90,11 +90,10 @@ mod tests {
     #[test]
     fn influences_are_the_steps_of_one_image_more() -> Result<(), EvalError> {
         let confusion = Confusion::new(4, &LABELS, &PREDICTIONS)?;
-        let scores: [(Score, fn(&Confusion) -> f64); 2] = [
-            (Score::balanced_accuracy(&confusion), Confusion::balanced_accuracy),
-            (Score::macro_f1(&confusion), Confusion::macro_f1),
-        ];
-        for (score, figure) in scores {
+        let figures: [fn(&Confusion) -> f64; 2] =
+            [Confusion::balanced_accuracy, Confusion::macro_f1];
+        let scores = [Score::balanced_accuracy(&confusion), Score::macro_f1(&confusion)];
+        for (score, figure) in scores.iter().zip(figures) {
             assert_eq!(score.value, figure(&confusion));
             // Within a class, whose number of images is given, only differences count.
             for (label, one, other) in [(0, 0, 1), (0, 3, 0), (1, 1, 0), (2, 2, 1)] {
