@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::bootstrap::Bootstrap;
 use super::groups::{Correlation, Groups};
 use super::interval::{Interval, checked_level, mid_p, proportion_by_group, small_sample_factor};
+use super::score::Score;
 use crate::classification::Confusion;
 use crate::error::EvalError;
 
@@ -79,76 +80,13 @@ pub fn accuracy_intervals(
     let level = config.level;
     checked_level(level)?;
     let confusion = Confusion::new(n_classes, labels, predictions)?;
-    let cells = Cells::new(labels, predictions, n_classes, groups)?;
+    let cells = Cells::new(labels, predictions, n_classes, groups, level)?;
     Ok(AccuracyIntervals {
-        accuracy: cells.accuracy(level),
-        balanced_accuracy: cells.of(&Score::balanced_accuracy(&confusion), &confusion, level),
-        macro_f1: cells.of(&Score::macro_f1(&confusion), &confusion, level),
-        recall: (0..n_classes).map(|class_idx| cells.recall(class_idx, level)).collect(),
+        accuracy: cells.accuracy(),
+        balanced_accuracy: cells.of(&Score::balanced_accuracy(&confusion), &confusion),
+        macro_f1: cells.of(&Score::macro_f1(&confusion), &confusion),
+        recall: (0..n_classes).map(|class_idx| cells.recall(class_idx)).collect(),
     })
-}
-
-/// A figure with its derivatives: what an image adds to it, and a class's recall.
-struct Score {
-    value: f64,
-    /// `[n_classes][n_classes]`: what an image of the class (row) that was taken for another
-    /// (column) adds to the deviation of the figure, less the mean of its class.
-    influence: Vec<Vec<f64>>,
-    /// Derivative of the figure with respect to the recall of each class.
-    slope: Vec<f64>,
-}
-
-impl Score {
-    fn balanced_accuracy(confusion: &Confusion) -> Self {
-        let classes = confusion.per_class();
-        let n_occurring = classes.iter().filter(|class| class.support > 0).count() as f64;
-        let table = |label: usize, prediction: usize| {
-            f64::from(u8::from(label == prediction))
-                / (classes[label].support.max(1) as f64 * n_occurring)
-        };
-        let slope = vec![1.0 / n_occurring; classes.len()];
-        Self::centered(confusion, confusion.balanced_accuracy(), table, slope)
-    }
-
-    fn macro_f1(confusion: &Confusion) -> Self {
-        let classes = confusion.per_class();
-        let n_seen = classes.iter().filter(|class| class.f1.is_some()).count() as f64;
-        // F1 is 2 hits / (support + predicted); `weights` has the denominators.
-        let (values, weights): (Vec<f64>, Vec<f64>) = (0..classes.len())
-            .map(|class_idx| {
-                let predicted: u64 =
-                    (0..classes.len()).map(|label| confusion.count(label, class_idx)).sum();
-                let weight = (classes[class_idx].support + predicted).max(1) as f64;
-                (classes[class_idx].f1.unwrap_or(0.0), weight)
-            })
-            .unzip();
-        let table = |label: usize, prediction: usize| {
-            let hit = f64::from(u8::from(label == prediction));
-            let cost = values[label] / weights[label] + values[prediction] / weights[prediction];
-            (2.0 * hit / weights[label] - cost) / n_seen
-        };
-        let slope = (0..classes.len())
-            .map(|c| (2.0 - values[c]) * classes[c].support as f64 / weights[c] / n_seen)
-            .collect();
-        Self::centered(confusion, confusion.macro_f1(), table, slope)
-    }
-
-    fn centered(
-        confusion: &Confusion,
-        value: f64,
-        table: impl Fn(usize, usize) -> f64,
-        slope: Vec<f64>,
-    ) -> Self {
-        let n_classes = confusion.n_classes();
-        let row = |label: usize| {
-            let counts = || (0..n_classes).map(|prediction| confusion.count(label, prediction));
-            let n = counts().sum::<u64>().max(1) as f64;
-            let mean =
-                counts().enumerate().map(|(p, n)| n as f64 * table(label, p)).sum::<f64>() / n;
-            (0..n_classes).map(|prediction| table(label, prediction) - mean).collect()
-        };
-        Self { value, influence: (0..n_classes).map(row).collect(), slope }
-    }
 }
 
 /// The images by class and group.
@@ -159,6 +97,9 @@ struct Cells<'a> {
     /// (hits, images) of a class in every group that has images of it.
     by_class: Vec<Vec<(f64, f64)>>,
     correlation: Correlation,
+    level: f64,
+    /// `(z / t)^2` of a recall, and of a figure of all classes; 1 without groups.
+    factors: (f64, f64),
 }
 
 impl<'a> Cells<'a> {
@@ -167,6 +108,7 @@ impl<'a> Cells<'a> {
         predictions: &'a [u32],
         n_classes: usize,
         groups: Option<&[u32]>,
+        level: f64,
     ) -> Result<Self, EvalError> {
         let n_samples = labels.len();
         let groups = groups.map(|groups| Groups::new(n_samples, Some(groups))).transpose()?;
@@ -181,41 +123,44 @@ impl<'a> Cells<'a> {
         for cells in &mut by_class {
             cells.retain(|(_, n)| *n > 0.0);
         }
-        let correlation = match &groups {
-            Some(_) => Correlation::pooled(&by_class),
-            None => Correlation { value: 0.0, df: f64::INFINITY },
-        };
-        Ok(Self { labels, predictions, groups, by_class, correlation })
+        let correlation = Correlation::pooled(&by_class);
+        let factors = groups.as_ref().map_or((1.0, 1.0), |groups| {
+            let of_all = small_sample_factor(groups.n as f64 - 1.0, level);
+            (small_sample_factor(correlation.df, level), of_all)
+        });
+        Ok(Self { labels, predictions, groups, by_class, correlation, level, factors })
     }
 
-    fn accuracy(&self, level: f64) -> Interval {
+    /// By how much a class's share of a variance grows with groups.
+    fn design_effect(&self, cells: &[(f64, f64)]) -> f64 {
+        self.groups.as_ref().map_or(1.0, |_| self.correlation.design_effect(cells))
+    }
+
+    fn accuracy(&self) -> Interval {
         let is_hit = |sample: usize| self.labels[sample] == self.predictions[sample];
         let Some(groups) = &self.groups else {
             let hits = (0..self.labels.len()).filter(|&sample| is_hit(sample)).count();
-            return mid_p(hits as f64, self.labels.len() as f64, level);
+            return mid_p(hits as f64, self.labels.len() as f64, self.level);
         };
         let mut counts = vec![(0, 0); groups.n];
         for (sample, &group) in groups.of_sample.iter().enumerate() {
             counts[group].0 += u64::from(is_hit(sample));
             counts[group].1 += 1;
         }
-        proportion_by_group(&counts, level)
+        proportion_by_group(&counts, self.level)
     }
 
-    fn recall(&self, class_idx: usize, level: f64) -> Option<Interval> {
+    fn recall(&self, class_idx: usize) -> Option<Interval> {
         let cells = &self.by_class[class_idx];
         let n: f64 = cells.iter().map(|(_, n)| n).sum();
         let hits: f64 = cells.iter().map(|(hits, _)| hits).sum();
-        let n_effective = if self.groups.is_some() {
-            n / self.correlation.design_effect(cells)
-                * small_sample_factor(self.correlation.df, level)
-        } else {
-            n
-        };
-        (n > 0.0).then(|| mid_p(hits / n * n_effective, n_effective, level))
+        (n > 0.0).then(|| {
+            let n_effective = n / self.design_effect(cells) * self.factors.0;
+            mid_p(hits / n * n_effective, n_effective, self.level)
+        })
     }
 
-    fn of(&self, score: &Score, confusion: &Confusion, level: f64) -> Interval {
+    fn of(&self, score: &Score, confusion: &Confusion) -> Interval {
         let n_classes = self.by_class.len();
         let mean_recall = confusion.balanced_accuracy();
         let (mut variance, mut drawn_sum, mut n_occurring) = (0.0, 0.0, 0.0);
@@ -235,8 +180,7 @@ impl<'a> Cells<'a> {
                 })
                 .sum();
             let share = measured + excess * score.slope[class_idx].powi(2);
-            let effect = self.groups.as_ref().map(|_| self.correlation.design_effect(cells));
-            variance += share * effect.unwrap_or(1.0);
+            variance += share * self.design_effect(cells);
             drawn_sum += drawn;
             n_occurring += 1.0;
         }
@@ -244,10 +188,9 @@ impl<'a> Cells<'a> {
         // At 0 and 1 the plain product would be zero, and so would the number of images.
         let is_inside = score.value > 0.0 && score.value < 1.0;
         let center = if is_inside { score.value } else { drawn_sum / n_occurring };
-        let n_effective = center * (1.0 - center) / variance
-            * self.groups.as_ref().map_or(1.0, |g| small_sample_factor(g.n as f64 - 1.0, level));
+        let n_effective = center * (1.0 - center) / variance * self.factors.1;
         let n_effective = n_effective.min(self.labels.len() as f64);
-        mid_p(score.value.clamp(0.0, 1.0) * n_effective, n_effective, level)
+        mid_p(score.value.clamp(0.0, 1.0) * n_effective, n_effective, self.level)
     }
 
     /// Covariance between the shares of different classes that lie in the same group; what is
@@ -267,5 +210,101 @@ impl<'a> Cells<'a> {
             sums.iter().sum::<f64>().powi(2) - sums.iter().map(|sum| sum * sum).sum::<f64>()
         };
         sums.chunks_exact(n_classes).map(common).sum::<f64>().max(0.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: Bootstrap = Bootstrap { replicates: 2, level: 0.95, seed: 0 };
+    const LABELS: [u32; 14] = [0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 2];
+    const PREDICTIONS: [u32; 14] = [0, 0, 0, 0, 2, 1, 1, 0, 1, 2, 2, 2, 2, 2];
+    /// Sums in another order.
+    const TOLERANCE: f64 = 1e-12;
+
+    fn of(groups: Option<&[u32]>) -> AccuracyIntervals {
+        accuracy_intervals(&LABELS, &PREDICTIONS, 4, groups, &CONFIG).unwrap()
+    }
+
+    #[test]
+    fn intervals_of_independent_images_are_those_of_proportions() {
+        let found = of(None);
+        assert_eq!(found.accuracy, mid_p(12.0, 14.0, 0.95));
+        assert_eq!(found.recall[0], Some(mid_p(4.0, 5.0, 0.95)));
+        assert_eq!(found.recall[2], Some(mid_p(5.0, 5.0, 0.95)));
+        assert_eq!(found.recall[3], None);
+    }
+
+    #[test]
+    fn intervals_hold_their_figures_and_narrow_with_copies() {
+        let confusion = Confusion::new(4, &LABELS, &PREDICTIONS).unwrap();
+        let found = of(None);
+        assert!(found.balanced_accuracy.contains(confusion.balanced_accuracy()));
+        assert!(found.macro_f1.contains(confusion.macro_f1()));
+        let (labels, predictions) = (LABELS.repeat(100), PREDICTIONS.repeat(100));
+        let more = accuracy_intervals(&labels, &predictions, 4, None, &CONFIG).unwrap();
+        for (few, more) in
+            [(found.balanced_accuracy, more.balanced_accuracy), (found.macro_f1, more.macro_f1)]
+        {
+            // A tenth, were it not for what is added to few images.
+            assert!((more.high - more.low) / (few.high - few.low) < 0.12);
+        }
+    }
+
+    #[test]
+    fn intervals_of_copies_in_a_group_do_not_count_the_copies() {
+        // Each image once more in its own group: the images are groups of one, then of two.
+        let once: Vec<u32> = (0..14).collect();
+        let (labels, predictions) = (LABELS.repeat(2), PREDICTIONS.repeat(2));
+        let twice = accuracy_intervals(&labels, &predictions, 4, Some(&once.repeat(2)), &CONFIG);
+        let (once, twice) = (of(Some(&once)), twice.unwrap());
+        let distance = |a: Interval, b: Interval| (a.low - b.low).abs() + (a.high - b.high).abs();
+        assert!(distance(once.accuracy, twice.accuracy) < TOLERANCE);
+        for (once, twice) in once.recall.iter().zip(&twice.recall).take(3) {
+            assert!(distance(once.unwrap(), twice.unwrap()) < TOLERANCE);
+        }
+        // What is measured of F1 and balanced accuracy is the same too; what is added for few
+        // images is less.
+        assert!(distance(once.macro_f1, twice.macro_f1) < 0.1);
+        assert!(distance(once.balanced_accuracy, twice.balanced_accuracy) < 0.1);
+    }
+
+    #[test]
+    fn intervals_do_not_depend_on_names_and_order_of_groups() {
+        let groups: Vec<u32> = (0..14).map(|image| image % 5).collect();
+        let renamed: Vec<u32> = groups.iter().map(|group| 100 - group).collect();
+        assert_eq!(of(Some(&groups)), of(Some(&renamed)));
+    }
+
+    #[test]
+    fn intervals_of_one_group_are_everything() {
+        let found = of(Some(&[7; 14]));
+        for interval in [found.accuracy, found.balanced_accuracy, found.macro_f1] {
+            assert_eq!(interval, Interval::UNKNOWN);
+        }
+        assert_eq!(found.recall[0], Some(Interval::UNKNOWN));
+    }
+
+    #[test]
+    fn intervals_of_a_perfect_run_reach_one_and_are_not_empty() {
+        for groups in [None, Some(&[1_u32, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2][..])] {
+            let found = accuracy_intervals(&LABELS, &LABELS, 3, groups, &CONFIG).unwrap();
+            for interval in [found.accuracy, found.balanced_accuracy, found.macro_f1] {
+                assert!(interval.high == 1.0 && interval.low > 0.0 && interval.low < 0.95);
+            }
+        }
+    }
+
+    #[test]
+    fn intervals_refuse_bad_input() {
+        let error = |labels: &[u32], groups: Option<&[u32]>, level: f64| {
+            let config = Bootstrap { level, ..CONFIG };
+            accuracy_intervals(labels, &[0, 1], 2, groups, &config).unwrap_err().to_string()
+        };
+        assert!(error(&[0], None, 0.95).contains("labels has 1 entries"));
+        assert!(error(&[0, 5], None, 0.95).starts_with("labels[1] is 5"));
+        assert!(error(&[0, 1], Some(&[1]), 0.95).contains("groups has 1 entries"));
+        assert!(error(&[0, 1], None, 95.0).starts_with("level is 95"));
     }
 }

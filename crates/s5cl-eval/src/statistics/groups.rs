@@ -93,3 +93,54 @@ impl Correlation {
         1.0 + (seen_by_an_image - 1.0) * self.value
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A few roundings.
+    const TOLERANCE: f64 = 1e-12;
+
+    #[test]
+    fn groups_are_numbered_by_their_first_sample() -> Result<(), EvalError> {
+        let groups = Groups::new(5, Some(&[70, 3, 70, 9, 3]))?;
+        assert_eq!(groups.of_sample, [0, 1, 0, 2, 1]);
+        assert_eq!(groups.members(), [vec![0, 2], vec![1, 4], vec![3]]);
+        assert_eq!(Groups::new(3, None)?.n, 3);
+        assert!(Groups::new(3, Some(&[1])).is_err());
+        Ok(())
+    }
+
+    // import numpy as np
+    // x = [np.array([1,1,1,0]), np.array([1,1]), np.array([0,0,1]), np.array([0,0])]
+    // n = np.array([len(g) for g in x]); N, k = n.sum(), len(x); m = np.concatenate(x).mean()
+    // msb = sum(len(g) * (g.mean() - m)**2 for g in x) / (k - 1)
+    // msw = sum(((g - g.mean())**2).sum() for g in x) / (N - k)
+    // n0 = (N - (n**2).sum() / N) / (k - 1); (msb - msw) / (msb + (n0 - 1) * msw)
+    #[test]
+    fn correlation_of_one_class_is_that_of_the_analysis_of_variance() {
+        let cells = vec![vec![(3.0, 4.0), (2.0, 2.0), (1.0, 3.0), (0.0, 2.0)], Vec::new()];
+        let found = Correlation::pooled(&cells);
+        assert!((found.value - 0.30288909599254427).abs() < TOLERANCE, "{found:?}");
+        assert_eq!(found.df, 3.0);
+    }
+
+    #[test]
+    fn correlation_of_equal_images_is_one_and_of_nothing_to_compare_zero() {
+        assert_eq!(Correlation::pooled(&[vec![(4.0, 4.0), (0.0, 3.0)]]).value, 1.0);
+        assert_eq!(Correlation::pooled(&[vec![(1.0, 1.0), (0.0, 1.0)]]).value, 0.0);
+        // No error was made, or every class is in one group: nothing is known.
+        assert_eq!(Correlation::pooled(&[vec![(4.0, 4.0), (3.0, 3.0)]]).value, 1.0);
+        let apart = Correlation::pooled(&[vec![(3.0, 4.0)], vec![(2.0, 3.0)]]);
+        assert_eq!(apart, Correlation { value: 1.0, df: 0.0 });
+    }
+
+    #[test]
+    fn design_effect_is_one_for_single_images_and_the_size_for_equal_ones() {
+        let effect =
+            |value: f64, cells: &[(f64, f64)]| Correlation { value, df: 1.0 }.design_effect(cells);
+        assert_eq!(effect(0.7, &[(1.0, 1.0), (0.0, 1.0)]), 1.0);
+        assert_eq!(effect(1.0, &[(5.0, 5.0), (0.0, 5.0)]), 5.0);
+        assert_eq!(effect(0.25, &[(5.0, 5.0), (0.0, 5.0)]), 2.0);
+    }
+}

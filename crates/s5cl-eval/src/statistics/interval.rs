@@ -91,7 +91,7 @@ pub fn wilson(hits: u64, n: u64, level: f64) -> Interval {
 /// is the incomplete beta function `I_p(k, n - k + 1)`, which continues it to fractions.
 #[must_use]
 pub fn mid_p(hits: f64, n: f64, level: f64) -> Interval {
-    if !(n > 0.0 && (0.0..=n).contains(&hits)) || !is_level(level) {
+    if !(n > 0.0 && (0.0..=n).contains(&hits) && is_level(level)) {
         return Interval::UNKNOWN;
     }
     let chance_of_more = |p: f64| {
@@ -150,7 +150,7 @@ pub(super) fn small_sample_factor(df: f64, level: f64) -> f64 {
 }
 
 /// Whether it is a chance that an interval can be made for.
-pub(super) fn is_level(level: f64) -> bool {
+fn is_level(level: f64) -> bool {
     level > 0.0 && level < 1.0
 }
 
@@ -160,4 +160,102 @@ pub(super) fn checked_level(level: f64) -> Result<(), EvalError> {
         return Ok(());
     }
     Err(EvalError::OutOfRange { what: "level", value: level, range: "between 0 and 1, as 0.95" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A few roundings, and the roots that scipy was asked for to 1e-15.
+    const TOLERANCE: f64 = 1e-12;
+
+    #[track_caller]
+    fn assert_close(found: Interval, low: f64, high: f64) {
+        let distance = (found.low - low).abs().max((found.high - high).abs());
+        assert!(distance < TOLERANCE, "{found:?} is not {low} to {high}");
+    }
+
+    // from scipy.stats import binomtest
+    // [binomtest(k, n).proportion_ci(.95, "wilson") for k, n in ((0,5), (4,5), (18,20), (170,200))]
+    // binomtest(18, 20).proportion_ci(.99, "wilson")
+    #[test]
+    fn wilson_equals_scipy() {
+        assert_close(wilson(0, 5, 0.95), 0.0, 0.434_482_464_783_174_76);
+        assert_close(wilson(4, 5, 0.95), 0.375_534_629_762_525_3, 0.963_775_891_367_569_8);
+        assert_close(wilson(18, 20, 0.95), 0.698_966_354_771_512_8, 0.972_133_518_786_231_9);
+        assert_close(wilson(170, 200, 0.95), 0.793_944_207_158_333_4, 0.892_864_064_377_58);
+        assert_close(wilson(18, 20, 0.99), 0.620_502_213_471_295_7, 0.980_213_465_649_771_4);
+    }
+
+    // from scipy.stats import binom; from scipy.optimize import brentq
+    // f = lambda p, a: binom.sf(k, n, p) + .5 * binom.pmf(k, n, p) - a
+    // [brentq(f, 0, 1, args=(a,), xtol=1e-15) for a in (.025, .975)]
+    #[test]
+    fn mid_p_equals_the_roots_of_the_binomial_tail() {
+        assert_close(mid_p(0.0, 5.0, 0.95), 0.0, 0.450_719_728_346_941_2);
+        assert_close(mid_p(4.0, 5.0, 0.95), 0.334_439_541_536_122_5, 0.989_998_018_766_819_6);
+        assert_close(mid_p(5.0, 5.0, 0.95), 0.549_280_271_653_059_1, 1.0);
+        assert_close(mid_p(18.0, 20.0, 0.95), 0.707_137_759_016_573_9, 0.982_881_574_463_367_3);
+        assert_close(mid_p(170.0, 200.0, 0.95), 0.795_384_626_156_816_8, 0.894_543_506_267_466_3);
+    }
+
+    #[test]
+    fn mid_p_of_a_fractional_number_lies_between_its_neighbors() {
+        let width = |n: f64| {
+            let interval = mid_p(0.8 * n, n, 0.95);
+            interval.high - interval.low
+        };
+        assert!(width(10.0) > width(10.5) && width(10.5) > width(11.0));
+    }
+
+    #[test]
+    fn proportion_by_group_of_equal_groups_counts_groups() {
+        // Every group is all hits or all misses: five images of it say no more than one.
+        let counts: Vec<(u64, u64)> = (0..20).map(|group| (u64::from(group < 15) * 5, 5)).collect();
+        let found = proportion_by_group(&counts, 0.95);
+        // variance = 20 / 19 * p (1 - p) / 20, so that 19 groups count, less Student's factor.
+        let n_effective = 19.0 * small_sample_factor(19.0, 0.95);
+        let expected = mid_p(0.75 * n_effective, n_effective, 0.95);
+        assert_close(found, expected.low, expected.high);
+    }
+
+    #[test]
+    fn proportion_by_group_is_never_surer_than_independent_images() {
+        // Every group has the same hits, less spread than chance would leave.
+        let found = proportion_by_group(&[(8, 10); 30], 0.95);
+        let independent = mid_p(240.0, 300.0, 0.95);
+        assert!(found.low <= independent.low && found.high >= independent.high);
+    }
+
+    #[test]
+    fn proportion_by_group_without_an_error_counts_groups() {
+        let found = proportion_by_group(&[(50, 50); 6], 0.95);
+        let n_groups = 6.0 * small_sample_factor(5.0, 0.95);
+        assert_close(found, mid_p(n_groups, n_groups, 0.95).low, 1.0);
+    }
+
+    #[test]
+    fn proportions_of_what_cannot_be_known_are_everything() {
+        for found in [
+            wilson(0, 0, 0.95),
+            wilson(3, 2, 0.95),
+            wilson(1, 2, 1.0),
+            mid_p(0.0, 0.0, 0.95),
+            mid_p(f64::NAN, 2.0, 0.95),
+            mid_p(1.0, 2.0, f64::NAN),
+            proportion_by_group(&[(3, 5)], 0.95),
+            proportion_by_group(&[(3, 5), (0, 0)], 0.95),
+        ] {
+            assert_eq!(found, Interval::UNKNOWN);
+        }
+    }
+
+    #[test]
+    fn interval_is_a_pair_in_json() {
+        let interval = Interval { low: 0.25, high: 0.5 };
+        let json = serde_json::to_string(&interval).unwrap();
+        assert_eq!(json, "[0.25,0.5]");
+        assert_eq!(serde_json::from_str::<Interval>(&json).unwrap(), interval);
+        assert!(interval.contains(0.5) && !interval.contains(0.51));
+    }
 }

@@ -51,3 +51,39 @@ pub fn mcnemar(labels: &[u32], first: &[u32], second: &[u32]) -> Result<McNemar,
     let tail = if most > 0.0 { beta_cdf(most, least + 1.0, 0.5) } else { 1.0 };
     Ok(McNemar { only_first, only_second, p_value: (2.0 * tail).min(1.0) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A few roundings.
+    const TOLERANCE: f64 = 1e-12;
+
+    // from scipy.stats import binomtest
+    // [binomtest(b, b + c).pvalue for b, c in ((1, 6), (10, 10), (30, 12))]
+    #[test]
+    fn mcnemar_equals_scipys_binomial_test() {
+        for (only_first, only_second, expected) in
+            [(1, 6, 0.125), (10, 10, 1.0), (30, 12, 0.007_915_897_334_896_727), (0, 0, 1.0)]
+        {
+            // Five images on which both are right and five on which both are wrong tell nothing.
+            let of = |right: usize, wrong: usize, then: u32| {
+                [vec![0; 5], vec![1; 5], vec![then; right], vec![1 - then; wrong]].concat()
+            };
+            let first = of(only_first, only_second, 0);
+            let second = of(only_first, only_second, 1);
+            let labels = vec![0; first.len()];
+            let found = mcnemar(&labels, &first, &second).unwrap();
+            let counts = (found.only_first, found.only_second);
+            assert_eq!(counts, (only_first as u64, only_second as u64));
+            assert!((found.p_value - expected).abs() < TOLERANCE, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn mcnemar_refuses_other_lengths_and_nothing() {
+        let error = mcnemar(&[0, 1], &[0, 1], &[0]).unwrap_err().to_string();
+        assert!(error.contains("the second run's predictions has 1"), "{error}");
+        assert!(mcnemar(&[], &[], &[]).is_err());
+    }
+}

@@ -12,16 +12,19 @@
 
 mod accuracy;
 mod bootstrap;
+mod comparison;
 mod distributions;
 mod groups;
 mod interval;
 mod mcnemar;
 mod paired;
+mod score;
 mod seeds;
 
 pub use accuracy::{AccuracyIntervals, accuracy_intervals};
 pub use bootstrap::{Bootstrap, BootstrapResult, bootstrap};
+pub use comparison::{RunComparison, RunDifference, TestRun, compare_runs};
 pub use interval::{Interval, mid_p, proportion_by_group, wilson};
 pub use mcnemar::{McNemar, mcnemar};
-pub use paired::{PairedBootstrap, RunComparison, TestRun, compare_runs, paired_bootstrap};
+pub use paired::{PairedBootstrap, paired_bootstrap};
 pub use seeds::{PairedDifference, SeedSummary, over_seeds, paired_over_seeds};

@@ -1,12 +1,10 @@
-//! The difference between two runs on the same test images.
+//! The bootstrap of a difference between two runs on the same test images.
 
 use serde::Serialize;
 
 use super::bootstrap::{Bootstrap, Replicates};
 use super::interval::Interval;
-use super::mcnemar::{McNemar, mcnemar};
-use crate::classification::Confusion;
-use crate::error::{EvalError, same_length};
+use crate::error::EvalError;
 
 /// What [`paired_bootstrap`] gives, in the unit of the statistic.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -46,98 +44,26 @@ pub fn paired_bootstrap(
     })
 }
 
-/// What a run said of its test images.
-#[derive(Clone, Copy, Debug)]
-pub struct TestRun<'a> {
-    /// Id of every image, as its path.
-    pub ids: &'a [String],
-    /// `[n]`, the true classes.
-    pub labels: &'a [u32],
-    /// `[n]`, the predicted classes.
-    pub predictions: &'a [u32],
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// What [`compare_runs`] gives.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct RunComparison {
-    /// Of [`Confusion::accuracy`].
-    pub accuracy: PairedBootstrap,
-    /// Of [`Confusion::balanced_accuracy`].
-    pub balanced_accuracy: PairedBootstrap,
-    /// Of [`Confusion::macro_f1`].
-    pub macro_f1: PairedBootstrap,
-    /// On single images.
-    pub mcnemar: McNemar,
-}
-
-/// How two runs differ in accuracy, balanced accuracy and macro F1 on the same test images, first
-/// less second.
-///
-/// `COMPARE_NOTE`
-///
-/// # Shapes
-///
-/// `groups`: `[n]`, the same number for images of the same slide or patient; `None` for
-/// independent images. Classes are below `n_classes`.
-///
-/// # Errors
-///
-/// When the runs' ids or labels differ, a class index is not below `n_classes`, or as
-/// [`paired_bootstrap`].
-pub fn compare_runs(
-    first: &TestRun<'_>,
-    second: &TestRun<'_>,
-    n_classes: usize,
-    groups: Option<&[u32]>,
-    config: &Bootstrap,
-) -> Result<RunComparison, EvalError> {
-    same_images(first, second)?;
-    // Once for the errors: below, a test set that cannot be counted is one that was not drawn.
-    Confusion::new(n_classes, first.labels, first.predictions)?;
-    Confusion::new(n_classes, second.labels, second.predictions)?;
-    let paired = |metric: fn(&Confusion) -> f64| {
-        let of = |run: &TestRun<'_>, drawn: &[usize]| {
-            let take = |classes: &[u32]| drawn.iter().map(|&i| classes[i]).collect::<Vec<_>>();
-            let confusion = Confusion::new(n_classes, &take(run.labels), &take(run.predictions));
-            confusion.ok().map(|confusion| metric(&confusion))
+    #[test]
+    fn paired_bootstrap_is_the_bootstrap_of_the_differences() {
+        let first = [0.9, 0.4, 0.7, 0.8, 0.6, 0.9, 0.5, 0.7];
+        let second = [0.7, 0.5, 0.5, 0.7, 0.2, 0.8, 0.4, 0.4];
+        let mean = |values: &[f64; 8], drawn: &[usize]| {
+            Some(drawn.iter().map(|&i| values[i]).sum::<f64>() / drawn.len() as f64)
         };
-        paired_bootstrap(
-            first.labels.len(),
-            groups,
-            config,
-            |drawn| of(first, drawn),
-            |drawn| of(second, drawn),
-        )
-    };
-    Ok(RunComparison {
-        accuracy: paired(Confusion::accuracy)?,
-        balanced_accuracy: paired(Confusion::balanced_accuracy)?,
-        macro_f1: paired(Confusion::macro_f1)?,
-        mcnemar: mcnemar(first.labels, first.predictions, second.predictions)?,
-    })
-}
-
-/// Refuses runs that were not tested on the same images in the same order.
-fn same_images(first: &TestRun<'_>, second: &TestRun<'_>) -> Result<(), EvalError> {
-    for run in [first, second] {
-        same_length(("ids", run.ids.len()), ("labels", run.labels.len()))?;
+        let config = Bootstrap::standard(0);
+        let of = |a: &[f64; 8], b: &[f64; 8]| {
+            let (a, b) = (*a, *b);
+            paired_bootstrap(8, None, &config, |d| mean(&a, d), |d| mean(&b, d)).unwrap()
+        };
+        let found = of(&first, &second);
+        assert!((found.difference - 0.1625).abs() < 1e-12);
+        assert!(found.interval.low > 0.0 && found.p_value < 0.05, "{found:?}");
+        let nothing = of(&first, &first);
+        assert_eq!((nothing.difference, nothing.p_value), (0.0, 1.0));
     }
-    same_length(
-        ("the first run's ids", first.ids.len()),
-        ("the second run's ids", second.ids.len()),
-    )?;
-    let differ = |what, index, first: String, second: String| {
-        Err(EvalError::RunsDiffer { what, index, first, second })
-    };
-    for index in 0..first.ids.len() {
-        let (id, other) = (&first.ids[index], &second.ids[index]);
-        if id != other {
-            return differ("ids", index, id.clone(), other.clone());
-        }
-        let (label, other) = (first.labels[index], second.labels[index]);
-        if label != other {
-            return differ("labels", index, label.to_string(), other.to_string());
-        }
-    }
-    Ok(())
 }

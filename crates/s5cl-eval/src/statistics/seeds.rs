@@ -99,3 +99,56 @@ pub fn paired_over_seeds(
     });
     Ok(PairedDifference { mean, interval, p_value, n })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A few roundings, and Student's quantile to 1e-12.
+    const TOLERANCE: f64 = 1e-11;
+
+    // import numpy as np; from scipy.stats import t, ttest_rel
+    // v, w = [.812, .845, .871], [.790, .841, .825]
+    // np.std(v, ddof=1), t.interval(.95, 2, np.mean(v), np.std(v, ddof=1) / 3**.5)
+    // r = ttest_rel(v, w); r.pvalue, r.confidence_interval(.95)
+    #[test]
+    fn seeds_equal_scipy() {
+        let (first, second) = ([0.812, 0.845, 0.871], [0.790, 0.841, 0.825]);
+        let close = |found: f64, expected: f64| (found - expected).abs() < TOLERANCE;
+        let summary = over_seeds(&first, 0.95).unwrap();
+        let interval = summary.interval.unwrap();
+        assert!(close(summary.deviation, 0.029_569_128_044_860_09), "{summary:?}");
+        assert!(close(interval.low, 0.769_212_880_586_855_4), "{interval:?}");
+        assert!(close(interval.high, 0.916_120_452_746_477_9), "{interval:?}");
+        let paired = paired_over_seeds(&first, &second, 0.95).unwrap();
+        let interval = paired.interval.unwrap();
+        assert!(close(paired.mean, 0.024), "{paired:?}");
+        assert!(close(paired.p_value.unwrap(), 0.187_257_446_225_684_35), "{paired:?}");
+        assert!(close(interval.low, -0.028_344_029_610_810_784), "{interval:?}");
+        assert!(close(interval.high, 0.076_344_029_610_810_83), "{interval:?}");
+    }
+
+    #[test]
+    fn one_seed_has_no_interval() {
+        let summary = over_seeds(&[0.7], 0.95).unwrap();
+        assert_eq!((summary.mean, summary.interval, summary.n), (0.7, None, 1));
+        let paired = paired_over_seeds(&[0.7], &[0.5], 0.95).unwrap();
+        assert_eq!((paired.interval, paired.p_value), (None, None));
+    }
+
+    #[test]
+    fn equal_methods_do_not_differ() {
+        let paired = paired_over_seeds(&[0.7, 0.8], &[0.7, 0.8], 0.95).unwrap();
+        assert_eq!((paired.mean, paired.p_value), (0.0, Some(1.0)));
+    }
+
+    #[test]
+    fn seeds_refuse_bad_input() {
+        let error = |values: &[f64], level| over_seeds(values, level).unwrap_err().to_string();
+        assert!(error(&[], 0.95).starts_with("values is empty"));
+        assert!(error(&[0.1, f64::NAN], 0.95).starts_with("values[1] is NaN"));
+        assert!(error(&[0.1], 1.0).starts_with("level is 1"));
+        let error = paired_over_seeds(&[0.1], &[], 0.95).unwrap_err().to_string();
+        assert!(error.contains("first has 1 entries, second has 0"), "{error}");
+    }
+}
