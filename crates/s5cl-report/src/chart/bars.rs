@@ -53,13 +53,13 @@ pub(crate) fn bars(id: &str, title: &str, bars: &[Bar], full: f64) -> String {
         );
         if let Some((low, high)) = bar.interval {
             let at = |end: f64| At(LABEL_WIDTH + room * (end / full).clamp(0.0, 1.0));
+            let (top, middle) = (At(top + ROW_HEIGHT / 2.0 - 4.0), At(top + ROW_HEIGHT / 2.0));
+            let (low, high) = (at(low), at(high));
+            let path = format!("M{low} {top}v8M{low} {middle}H{high}M{high} {top}v8");
             let _ = writeln!(
                 body,
-                "<path class=\"interval\" d=\"M{low} {top}v8M{low} {middle}H{high}M{high} {top}v8\"/>",
-                low = at(low),
-                high = at(high),
-                middle = At(top + ROW_HEIGHT / 2.0),
-                top = At(top + ROW_HEIGHT / 2.0 - 4.0),
+                "<path class=\"interval halo\" d=\"{path}\"/>\
+                 <path class=\"interval\" d=\"{path}\"/>"
             );
         }
         let _ = write!(description, "{}{}: {value}", if index > 0 { "; " } else { "" }, bar.label);

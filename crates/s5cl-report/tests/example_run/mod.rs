@@ -11,8 +11,8 @@ mod evaluation;
 mod pages;
 mod pictures;
 
-#[expect(unused_imports, reason = "the example and each test take what they need")]
 pub(crate) use pages::{benchmark, paired};
+pub(crate) use pictures::base64;
 
 const CLASSES: [&str; 9] = [
     "adipose",
