@@ -36,7 +36,7 @@ impl PseudoLabels {
         if health.is_none() && classes.is_none() {
             return None;
         }
-        let entry = |(index, name)| LegendEntry { key_svg: Mark::of(index).key(), name };
+        let entry = |(index, name)| LegendEntry { key_svg: Mark::of(index).swatch(), name };
         Some(Self {
             has_accuracy: run.events.train.values().any(|e| e.pseudo_accuracy.is_some()),
             legend: match classes {

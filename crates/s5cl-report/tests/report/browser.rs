@@ -31,7 +31,7 @@ fn browser() -> Option<OsString> {
 fn probed(browser: &OsString, page: &str) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let probe = folder.path().join("probe.html");
-    let page = example_run::base64(page.as_bytes());
+    let page = example_run::pictures::base64(page.as_bytes());
     fs::write(&probe, PROBE.replace("PAGE", &page)).unwrap();
     let (dom, console) = opened(browser, folder.path(), &probe);
     let result = dom.split_once("<pre id=\"result\">").unwrap().1.split_once("</pre>").unwrap().0;
@@ -105,9 +105,13 @@ fn report_in_a_browser_is_drawn_and_its_map_answers() {
 #[test]
 fn comparison_and_benchmark_in_a_browser_are_drawn() {
     let Some(browser) = browser() else { return };
-    let run = Run::read(example(600).path()).unwrap();
-    let runs = [run.clone(), run.clone(), run];
-    let page = render_comparison(&runs, &example_run::paired(3)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let run = |seed: u8| {
+        let run_dir = folder.path().join(seed.to_string());
+        example_run::write_variant(&run_dir, 600, seed).unwrap();
+        Run::read(&run_dir).unwrap()
+    };
+    let page = render_comparison(&[run(0), run(1), run(2)], &example_run::paired(3)).unwrap();
     check(&probed(&browser, &page), 3);
     check(&probed(&browser, &render_benchmark(&example_run::benchmark()).unwrap()), 1);
 }

@@ -21,7 +21,7 @@ fn evaluation_fills_its_sections() {
     let page = page_of(example(50).path());
     for expected in [
         "95 % interval 85.4 to 88.1\u{202f}%",
-        "8 \u{d7} 8 pixels (kNN)",
+        "8\u{d7}8 pixels (kNN)",
         "Top-3 accuracy</dt><dd>97.1\u{202f}%",
         "Matthews correlation",
         "Balanced accuracy, 2 parent classes",
