@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 
 use super::{LEAST_METRICS, example, minimal, page_of};
 
+/// What makes `evaluation.json` contradict itself.
+type Change = fn(&mut Value);
+
 /// Changes `evaluation.json` of a run.
 fn edit(run_dir: &Path, change: impl FnOnce(&mut Value)) {
     let path = run_dir.join("evaluation.json");
@@ -105,7 +108,7 @@ fn evaluation_of_another_schema_is_refused() {
 
 #[test]
 fn evaluation_that_contradicts_itself_is_refused() {
-    let changes: [(&str, fn(&mut Value)); 7] = [
+    let changes: [(&str, Change); 7] = [
         ("not the classes", |v| v["class_names"][0] = json!("other")),
         ("atlas.y has 1199", |v| {
             v["atlas"]["y"].as_array_mut().unwrap().pop();
