@@ -16,10 +16,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let n_steps = arguments.next().map_or(Ok(3906), |steps| steps.parse())?;
     example_run::write_example_run(run_dir, n_steps)?;
     println!("{}", s5cl_report::write_report(run_dir)?.display());
-    let run = Run::read(run_dir)?;
+    let mut runs = vec![Run::read(run_dir)?];
+    for seed in 1..3 {
+        let variant = run_dir.join(format!("seed-{seed}"));
+        example_run::write_variant(&variant, n_steps, seed)?;
+        runs.push(Run::read(&variant)?);
+    }
     let comparison = run_dir.join("comparison.html");
-    let pairs = example_run::paired(3);
-    s5cl_report::write_comparison(&[run.clone(), run.clone(), run], &pairs, &comparison)?;
+    s5cl_report::write_comparison(&runs, &example_run::paired(runs.len()), &comparison)?;
     println!("{}", comparison.display());
     let benchmark = run_dir.join("benchmark.html");
     s5cl_report::write_benchmark(&example_run::benchmark(), &benchmark)?;

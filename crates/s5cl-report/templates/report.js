@@ -52,7 +52,7 @@
     return icon;
   }
 
-  function button(text, count, onClick) {
+  function button(text, count, onClick, item) {
     const button = document.createElement("button");
     button.type = "button";
     button.append(text);
@@ -62,10 +62,15 @@
       button.append(number);
     }
     button.addEventListener("click", onClick);
-    const item = document.createElement("li");
     item.append(button);
-    find("atlas-legend").append(item);
     return button;
+  }
+
+  function item(className) {
+    const item = document.createElement("li");
+    item.className = className;
+    find("atlas-legend").append(item);
+    return item;
   }
 
   function legend() {
@@ -82,13 +87,21 @@
         hidden.has(group) ? hidden.delete(group) : hidden.add(group);
         toggle.setAttribute("aria-pressed", String(!hidden.has(group)));
         draw();
-      });
+      }, item(""));
       toggle.prepend(key(group));
       toggle.setAttribute("aria-pressed", String(!hidden.has(group)));
     }
     if (groups.length > 1) {
-      button("show all", 0, () => { hidden = new Set(); legend(); draw(); });
-      button("hide all", 0, () => { hidden = new Set(groups); legend(); draw(); });
+      const row = item("all");
+      const hide = (these, which) => {
+        hidden = new Set(these);
+        legend();
+        draw();
+        // The buttons are new ones; the keyboard stays where it was.
+        find("atlas-legend").querySelectorAll(".all button")[which].focus();
+      };
+      button("show all", 0, () => hide([], 0), row);
+      button("hide all", 0, () => hide(groups, 1), row);
     }
   }
 
@@ -155,7 +168,7 @@
   }
 
   find("atlas-overlays").hidden = false;
-  hint.hidden = false;
+  hint.parentElement.hidden = false;
   map.tabIndex = 0;
   map.setAttribute("role", "group");
   map.setAttribute("aria-label", "Map of the embeddings; the arrow keys go from image to image");

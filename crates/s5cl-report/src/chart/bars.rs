@@ -6,7 +6,7 @@ use super::{At, Escaped, shortened, svg};
 use crate::format::percent;
 
 const WIDTH: f64 = 440.0;
-const LABEL_WIDTH: f64 = 144.0;
+const LABEL_WIDTH: f64 = 152.0;
 /// Letters of a label that fit.
 const MOST_LETTERS: usize = 18;
 const VALUE_WIDTH: f64 = 66.0;
@@ -53,13 +53,13 @@ pub(crate) fn bars(id: &str, title: &str, bars: &[Bar], full: f64) -> String {
         );
         if let Some((low, high)) = bar.interval {
             let at = |end: f64| At(LABEL_WIDTH + room * (end / full).clamp(0.0, 1.0));
+            let (top, middle) = (At(top + ROW_HEIGHT / 2.0 - 4.0), At(top + ROW_HEIGHT / 2.0));
+            let (low, high) = (at(low), at(high));
+            let path = format!("M{low} {top}v8M{low} {middle}H{high}M{high} {top}v8");
             let _ = writeln!(
                 body,
-                "<path class=\"interval\" d=\"M{low} {top}v8M{low} {middle}H{high}M{high} {top}v8\"/>",
-                low = at(low),
-                high = at(high),
-                middle = At(top + ROW_HEIGHT / 2.0),
-                top = At(top + ROW_HEIGHT / 2.0 - 4.0),
+                "<path class=\"interval halo\" d=\"{path}\"/>\
+                 <path class=\"interval\" d=\"{path}\"/>"
             );
         }
         let _ = write!(description, "{}{}: {value}", if index > 0 { "; " } else { "" }, bar.label);
@@ -84,11 +84,11 @@ mod tests {
             interval: value.filter(|v: &f64| v.is_finite()).map(|_| (0.4, 0.6)),
         };
         let svg = bars("id", "title", &[bar(Some(0.5)), bar(Some(f64::NAN)), bar(None)], 1.0);
-        assert!(svg.contains("width=\"115\""), "{svg}");
+        assert!(svg.contains("width=\"111\""), "{svg}");
         assert_eq!(svg.matches("width=\"0\"").count(), 2);
         assert!(svg.contains("; a &amp; b: \u{2013}"));
         assert!(svg.contains("50.0\u{202f}%, 95 % interval 40.0\u{202f}% to 60.0\u{202f}%"));
-        assert!(svg.contains("class=\"interval\" d=\"M236 11v8M236 15H282M282 11v8\""));
+        assert!(svg.contains("class=\"interval\" d=\"M240.8 11v8M240.8 15H285.2M285.2 11v8\""));
         assert!(!svg.contains("NaN"));
     }
 }

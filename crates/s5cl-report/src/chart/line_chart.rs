@@ -47,8 +47,8 @@ impl LineStyle {
 pub(crate) struct Line {
     pub(crate) style: LineStyle,
     pub(crate) points: Vec<Point>,
-    /// Whether every point is marked, for lines of few measurements.
-    pub(crate) has_dots: bool,
+    /// Every so many-th point has a dot; `None` has no dot.
+    pub(crate) dot_stride: Option<usize>,
     /// Vertical bars from a low to a high value, `(x, low, high)`.
     pub(crate) intervals: Vec<(f64, f64, f64)>,
     /// Moves points and bars to the right, in the chart's units, so that they do not cover those
@@ -59,12 +59,12 @@ pub(crate) struct Line {
 impl Line {
     /// A line without dots and bars.
     pub(crate) fn new(style: LineStyle, points: Vec<Point>) -> Self {
-        Self { style, points, has_dots: false, intervals: Vec::new(), shift: 0.0 }
+        Self { style, points, dot_stride: None, intervals: Vec::new(), shift: 0.0 }
     }
 
-    /// With a dot at every point.
+    /// With a dot at every point, for lines of few measurements.
     pub(crate) fn with_dots(self) -> Self {
-        Self { has_dots: true, ..self }
+        Self { dot_stride: Some(1), ..self }
     }
 }
 
@@ -165,8 +165,8 @@ impl LineChart<'_> {
             if !path.is_empty() {
                 writeln!(out, "<path class=\"line {class}\" d=\"{path}\"/>")?;
             }
-            for &(x, y) in line.points.iter().filter(|point| line.has_dots && is_drawable(point.1))
-            {
+            let dots = line.dot_stride.map(|stride| line.points.iter().step_by(stride.max(1)));
+            for &(x, y) in dots.into_iter().flatten().filter(|point| is_drawable(point.1)) {
                 let (x, y) = self.place(line, x, y);
                 if let LineStyle::Series(mark) = line.style {
                     let (path, class) = (mark.path(), mark.class());
@@ -224,7 +224,10 @@ mod tests {
             x_label: "step",
             x_axis: &Axis::new((0.0, 10.0), 5, TickFormat::Count),
             y_axis: &Axis::new((0.0, 1.0), 5, TickFormat::Number),
-            lines: &[Line { has_dots, ..Line::new(LineStyle::Main, points) }],
+            lines: &[Line {
+                dot_stride: has_dots.then_some(1),
+                ..Line::new(LineStyle::Main, points)
+            }],
             marker: Some((8.0, "pseudo-labels")),
         }
         .to_svg()

@@ -45,6 +45,15 @@ impl Mark {
         SHAPES[self.shape_idx]
     }
 
+    /// The color by itself, for a legend of areas.
+    pub(crate) fn swatch(self) -> String {
+        format!(
+            "<svg class=\"mark-key {}\" viewBox=\"-5 -5 10 10\" aria-hidden=\"true\">\
+             <rect x=\"-5\" y=\"-5\" width=\"10\" height=\"10\" rx=\"1.5\"/></svg>",
+            self.class()
+        )
+    }
+
     /// The mark by itself, for a legend beside its name.
     pub(crate) fn key(self) -> String {
         format!(

@@ -141,7 +141,8 @@ mod tests {
     #[test]
     fn data_cannot_end_its_element() {
         let names = ["</script><!--<script>&\u{2028}\"".to_owned()];
-        let data = data(&Embedded::default(), &names, 0, &[]);
+        let embedded = Embedded::default();
+        let data = data(&embedded, &names, 0, &[]);
         let json = for_script(&data);
         assert!(!json.contains(['<', '>', '&', '\u{2028}']), "{json}");
         let back: serde_json::Value = serde_json::from_str(&json).unwrap();

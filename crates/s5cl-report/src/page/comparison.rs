@@ -12,6 +12,8 @@ use crate::series::{Point, range_of, smooth, thin_evenly};
 
 /// Points of a line.
 const N_POINTS: usize = 200;
+/// Marks of a line, which tell it apart where colors do not.
+const N_MARKS: usize = 8;
 /// From this p-value on, a difference may well be chance.
 const MOST_P: f64 = 0.05;
 
@@ -261,7 +263,9 @@ fn overlay(
     let steps = all.iter().map(|point| point.0);
     let (first, last) = steps.fold((f64::INFINITY, 0.0_f64), |(a, b), x| (a.min(x), b.max(x)));
     let line = |(index, points): (usize, Vec<Point>)| {
-        Line::new(LineStyle::Series(Mark::of(index)), thin_evenly(&points, N_POINTS))
+        let points = thin_evenly(&points, N_POINTS);
+        let dot_stride = Some(points.len().div_ceil(N_MARKS));
+        Line { dot_stride, ..Line::new(LineStyle::Series(Mark::of(index)), points) }
     };
     let lines: Vec<Line> = curves.into_iter().enumerate().map(line).collect();
     let chart = LineChart {

@@ -154,7 +154,7 @@ fn loss_figure(run: &Run, frame: &Frame, term: &Term) -> Option<Figure> {
         (None, _) => "never finite".to_owned(),
     };
     let mut main = Line::new(LineStyle::Main, thin_evenly(&smoothed, N_SMOOTH));
-    main.has_dots = values.len() <= MOST_DOTS;
+    main.dot_stride = (values.len() <= MOST_DOTS).then_some(1);
     let chart = LineChart {
         id: term.id,
         title: &format!("Training loss: {}", term.title),
@@ -246,6 +246,6 @@ fn validation_loss_figure(run: &Run, frame: &Frame) -> Option<Figure> {
 fn measured(run: &Run, style: LineStyle, value: fn(&ValidationEvent) -> Option<f64>) -> Line {
     let point = |(&step, event)| (step as f64, value(event).unwrap_or(f64::NAN));
     let points: Vec<Point> = run.events.validation.iter().map(point).collect();
-    let has_dots = points.len() <= MOST_DOTS;
-    Line { has_dots, ..Line::new(style, thin_evenly(&points, N_SMOOTH)) }
+    let dot_stride = (points.len() <= MOST_DOTS).then_some(1);
+    Line { dot_stride, ..Line::new(style, thin_evenly(&points, N_SMOOTH)) }
 }

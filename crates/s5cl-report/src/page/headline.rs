@@ -188,7 +188,7 @@ fn baseline_name(key: &str) -> String {
     match key {
         "chance" => "Chance".to_owned(),
         "color_knn" => "Color alone (kNN)".to_owned(),
-        "thumbnail_knn" => "8 \u{d7} 8 pixels (kNN)".to_owned(),
+        "thumbnail_knn" => "8\u{d7}8 pixels (kNN)".to_owned(),
         _ => words(key),
     }
 }

@@ -34,8 +34,8 @@ pub use benchmark::{
 };
 pub use comparison::{PairedResult, render_comparison};
 
-/// Everything that the template puts into its place. Fields that end in `_svg`, `_css` or `_json`
-/// are markup; all others are text, which the template escapes.
+/// Everything that the template puts into its place. Fields that end in `_svg`, `_html`, `_css`
+/// or `_json` are markup; all others are text, which the template escapes.
 #[derive(Serialize)]
 struct Page<'a> {
     headline: Headline,

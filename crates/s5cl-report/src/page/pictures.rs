@@ -62,7 +62,8 @@ struct Mistake {
 
 #[derive(Serialize)]
 struct Views {
-    url: String,
+    /// Markup: type and digits were checked when read.
+    url_html: String,
     rows: Vec<String>,
     description: String,
 }
@@ -88,7 +89,7 @@ impl Pictures {
                 .map(|mistake| names.mistake(mistake))
                 .collect(),
             views: evaluation.views.as_ref().map(|views| Views {
-                url: format!("data:{};base64,{}", views.mime, views.base64),
+                url_html: format!("data:{};base64,{}", views.mime, views.base64),
                 description: format!(
                     "{} images, one row each: {}",
                     views.columns,

@@ -36,7 +36,7 @@ impl PseudoLabels {
         if health.is_none() && classes.is_none() {
             return None;
         }
-        let entry = |(index, name)| LegendEntry { key_svg: Mark::of(index).key(), name };
+        let entry = |(index, name)| LegendEntry { key_svg: Mark::of(index).swatch(), name };
         Some(Self {
             has_accuracy: run.events.train.values().any(|e| e.pseudo_accuracy.is_some()),
             legend: match classes {
@@ -108,10 +108,8 @@ fn classes(run: &Run, frame: &Frame, names: &[String]) -> Option<Figure> {
 fn sum(steps: &[(u64, &[u64])]) -> (f64, Vec<u64>) {
     let n_classes = steps.iter().map(|(_, counts)| counts.len()).max().unwrap_or(0);
     let mut total = vec![0; n_classes];
-    for (sum, &n) in
-        steps.iter().flat_map(|(_, counts)| counts.iter().enumerate()).map(|(i, n)| (i, n))
-    {
-        total[sum] += n;
+    for (class_idx, n) in steps.iter().flat_map(|(_, counts)| counts.iter().enumerate()) {
+        total[class_idx] += n;
     }
     (steps[steps.len() / 2].0 as f64, total)
 }

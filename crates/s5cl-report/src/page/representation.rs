@@ -8,6 +8,9 @@ use crate::evaluation::{Representation as Measured, Retrieval};
 use crate::format::{count, decimal, percent};
 use crate::run::Run;
 
+/// Where a measure of retrieval comes from.
+type Measure = fn(&Retrieval) -> Option<f64>;
+
 #[derive(Serialize)]
 pub(super) struct Representation {
     /// Classifiers on frozen embeddings beside the model's own.
@@ -82,7 +85,7 @@ fn facts(measured: &Measured) -> Vec<Fact> {
 
 fn rows(retrieval: &Retrieval) -> Vec<RetrievalRow> {
     let k = retrieval.k.map_or_else(|| "k".to_owned(), count);
-    let measures: [(String, fn(&Retrieval) -> Option<f64>); 7] = [
+    let measures: [(String, Measure); 7] = [
         ("Precision@1".to_owned(), |r| r.precision_at_1),
         (format!("Precision@{k}"), |r| r.precision_at_k),
         (format!("Recall@{k}"), |r| r.recall_at_k),
@@ -92,7 +95,7 @@ fn rows(retrieval: &Retrieval) -> Vec<RetrievalRow> {
         ("Mean reciprocal rank".to_owned(), |r| r.mrr),
     ];
     let without = retrieval.without_own_group.as_deref();
-    let row = |(name, of): (String, fn(&Retrieval) -> Option<f64>)| RetrievalRow {
+    let row = |(name, of): (String, Measure)| RetrievalRow {
         name,
         value: percent(of(retrieval)),
         without_own_group: percent(without.and_then(of)),
