@@ -24,6 +24,7 @@ use crate::inference::{Card, Predictor, write_weights};
 use crate::progress::Progress;
 use crate::pseudo_labels::PseudoLabelHealth;
 use crate::run_folder::RunFolder;
+use crate::tensorboard::TensorBoard;
 use crate::timing::SpanTimes;
 
 /// What changes how a run is computed and shown, and none of its results.
@@ -135,11 +136,13 @@ impl<'a> Run<'a> {
         let progress =
             RefCell::new(Progress::new(first, config.training.steps, self.options.quiet));
         let events = RefCell::new(self.folder.append_events()?);
+        let tensorboard = RefCell::new(TensorBoard::start(self.folder.path(), first)?);
         let mut listen = |event: Event| -> Result<(), SourceError> {
             match event {
                 Event::Step(record) => {
                     let seconds = progress.borrow_mut().step(&record);
                     let line = self.step_line(&record, seconds);
+                    tensorboard.borrow_mut().step(&record, line.images_per_second)?;
                     events.borrow_mut().append("train", record.step, &line).map_err(boxed)
                 }
                 Event::Checkpoint { .. } => {
@@ -159,6 +162,7 @@ impl<'a> Run<'a> {
                     result.balanced_accuracy
                 ));
                 events.borrow_mut().append("validation", done, &result)?;
+                tensorboard.borrow_mut().result("validation", done, &result)?;
                 progress.borrow_mut().restart_clock();
                 Ok(())
             };

@@ -1,5 +1,6 @@
 //! What a model is worth: from its predictions to figures, files and pictures.
 
+mod comparison;
 mod part;
 mod predictions;
 mod shortcuts;
@@ -13,8 +14,9 @@ mod thumbnails;
 mod views;
 
 pub(crate) use atlas::some_unlabeled;
+pub(crate) use comparison::compare;
 pub(crate) use details::{Details, Drawing, Parts};
 pub(crate) use part::Part;
-pub(crate) use predictions::{JudgedImages, number_groups, write_table};
+pub(crate) use predictions::{JudgedImages, number_groups, write_csv, write_table};
 pub(crate) use sheet::sheet;
 pub(crate) use shortcuts::shortcuts;

@@ -31,20 +31,37 @@ pub(crate) struct JudgedImages {
     pub(crate) probabilities: Vec<f32>,
 }
 
+/// A CSV file under its header.
+pub(crate) fn write_csv<R, C>(
+    out: &Path,
+    header: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    rows: impl Iterator<Item = R>,
+) -> Result<()>
+where
+    R: IntoIterator<Item = C>,
+    C: AsRef<[u8]>,
+{
+    let mut csv = Writer::from_writer(Vec::new());
+    csv.write_record(header)?;
+    for row in rows {
+        csv.write_record(row)?;
+    }
+    Ok(write_atomic(out, &csv.into_inner()?)?)
+}
+
 /// A table of probabilities, one row an image; what stands in the columns before them differs.
-pub(crate) fn write_table(
+pub(crate) fn write_table<'a>(
     out: &Path,
     first_columns: &[&str],
     class_names: &[String],
-    rows: impl Iterator<Item = (Vec<String>, impl AsRef<[f32]>)>,
+    rows: impl Iterator<Item = (Vec<String>, &'a [f32])>,
 ) -> Result<()> {
-    let mut csv = Writer::from_writer(Vec::new());
-    csv.write_record(first_columns.iter().copied().chain(class_names.iter().map(String::as_str)))?;
-    for (mut cells, probabilities) in rows {
-        cells.extend(probabilities.as_ref().iter().map(f32::to_string));
-        csv.write_record(&cells)?;
-    }
-    Ok(write_atomic(out, &csv.into_inner()?)?)
+    let header = first_columns.iter().copied().chain(class_names.iter().map(String::as_str));
+    let rows = rows.map(|(mut cells, probabilities)| {
+        cells.extend(probabilities.iter().map(f32::to_string));
+        cells
+    });
+    write_csv(out, header, rows)
 }
 
 impl JudgedImages {
