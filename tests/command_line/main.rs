@@ -6,6 +6,7 @@ mod bad_input;
 mod benchmark;
 #[cfg(test)]
 mod commands;
+mod evaluation;
 #[cfg(test)]
 mod interruption;
 #[cfg(test)]

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::evaluation::{Details, Drawing, Part, Parts, shortcuts, some_unlabeled};
 use crate::experiment::with_labels;
 use crate::inference::Predictor;
+use crate::run_folder::SCHEMA;
 use crate::system::peak_memory_mib;
 use crate::training::{Run, Trained};
 
@@ -106,7 +107,7 @@ impl Run<'_> {
         let mut baselines = BTreeMap::from([("chance", chance(n_classes))]);
         baselines.extend(shortcuts.iter().map(|(key, result)| (*key, result.balanced_accuracy)));
         Ok(json!({
-            "schema": 1,
+            "schema": SCHEMA,
             "version": config.version,
             "method": config.method,
             "preset": config.preset,

@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use crate::config::{Overrides, RunConfig, resolve};
 use crate::failure::BadInput;
 
+/// The version of `metrics.json`.
+pub(crate) const SCHEMA: u64 = 1;
 const CONFIG: &str = "config.toml";
 const SPLIT: &str = "split.json";
 const EVENTS: &str = "metrics.jsonl";
@@ -65,7 +67,18 @@ impl RunFolder {
             let message = format!("{} is not a run folder: it has no {CONFIG}", path.display());
             return Err(BadInput::new(message).into());
         }
-        Ok(Self { path: path.to_owned() })
+        let folder = Self { path: path.to_owned() };
+        match folder.metrics().map(|metrics| metrics["schema"].as_u64()) {
+            None | Some(Some(SCHEMA)) => Ok(folder),
+            Some(found) => {
+                let found = found.map_or_else(|| "without a number".to_owned(), |n| n.to_string());
+                let message = format!(
+                    "{} has schema {found}; this version reads schema {SCHEMA}",
+                    folder.path.join(METRICS).display()
+                );
+                Err(BadInput::new(message).into())
+            }
+        }
     }
 
     /// Where it is.

@@ -80,6 +80,11 @@ pub(crate) fn with_interval(value: f64, interval: Option<[f64; 2]>) -> String {
     }
 }
 
+/// A p-value, which is never zero.
+pub(crate) fn p_value(p: f64) -> String {
+    if p < 0.001 { "< 0.001".to_owned() } else { fraction(p) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Table;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
-use s5cl_data::open_images;
+use s5cl_data::{Spec, open, open_images};
 use s5cl_eval::{EvalError, LeftOut, RetrievalResult, Retrieved, nearest, retrieval};
 use serde::Serialize;
 use serde_json::json;
@@ -79,12 +79,23 @@ impl Args {
         Ok(())
     }
 
-    /// Opens images and runs the model on them. A folder in the path that has the name of a class
-    /// is taken for the image's class, and a folder within it for its patient or slide.
+    /// Opens images and runs the model on them. An archive tells the classes of its images; else a
+    /// folder in the path that has the name of a class is taken for the image's class, and a folder
+    /// within it for its patient or slide.
     fn look(&self, predictor: &Predictor, path: &Path) -> Result<Part> {
-        let mut dataset = open_images(path)?.resized(predictor.card.image_size);
+        let is_archive = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npz"));
+        let dataset = match is_archive && path.is_file() {
+            true => open(&Spec::Npz(path.to_owned()))?,
+            false => open_images(path)?,
+        };
+        let mut dataset = dataset.resized(predictor.card.image_size);
         let classes = &predictor.card.class_names;
+        let known = dataset.class_names.iter().map(|name| position(classes, name));
+        let known: Vec<Option<u32>> = known.collect();
         let images = dataset.samples.iter_mut().enumerate().map(|(sample_idx, sample)| {
+            if let Some(class_idx) = sample.class_idx {
+                return (sample_idx, known[class_idx as usize]);
+            }
             let (class_idx, group) = told_by_path(path, &sample.id, classes);
             sample.group = group;
             (sample_idx, class_idx)
@@ -201,17 +212,20 @@ fn same_place(left: &Path, right: &Path) -> bool {
     }
 }
 
+fn position(classes: &[String], name: &str) -> Option<u32> {
+    Some(classes.iter().position(|class| class == name)? as u32)
+}
+
 /// The class and the group that the folders of an image name: the innermost folder that is a
 /// class, and the folder within it, if there is one.
 fn told_by_path(root: &Path, id: &str, classes: &[String]) -> (Option<u32>, Option<String>) {
     let above = root.components().map(|part| part.as_os_str().to_string_lossy().into_owned());
     let folders: Vec<String> = above.chain(id.split('/').map(str::to_owned)).collect();
     let Some((_file, folders)) = folders.split_last() else { return (None, None) };
-    let class_of = |folder: &String| classes.iter().position(|class| class == folder);
-    let told =
-        folders.iter().enumerate().rev().find_map(|(at, folder)| Some((at, class_of(folder)?)));
+    let mut innermost_first = folders.iter().enumerate().rev();
+    let told = innermost_first.find_map(|(at, folder)| Some((at, position(classes, folder)?)));
     match told {
-        Some((at, class_idx)) => (Some(class_idx as u32), folders.get(at + 1).cloned()),
+        Some((at, class_idx)) => (Some(class_idx), folders.get(at + 1).cloned()),
         None => (None, None),
     }
 }

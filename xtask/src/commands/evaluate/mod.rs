@@ -13,7 +13,7 @@ use crate::evaluation::{JudgedImages, Part, compare};
 use crate::failure::BadInput;
 use crate::inference::Predictor;
 use crate::run_folder::RunFolder;
-use crate::table::{Table, fraction, with_interval};
+use crate::table::{Table, fraction, p_value, with_interval};
 use samples::{Section, class_map};
 use tables::{class_tree, costs};
 
@@ -139,15 +139,15 @@ impl Args {
                 ("macro F1", &found.macro_f1),
             ] {
                 let difference = with_interval(of.difference, Some(of.interval.into()));
-                table.row(vec![name.to_owned(), difference, format!("{:.3}", of.p_value)]);
+                table.row(vec![name.to_owned(), difference, p_value(of.p_value)]);
             }
             let mcnemar = &found.mcnemar;
             println!(
-                "\n{}right here alone {}, right there alone {}: McNemar's p {:.3}",
+                "\n{}right here alone {}, right there alone {}: McNemar's p {}",
                 table.text(),
                 mcnemar.only_first,
                 mcnemar.only_second,
-                mcnemar.p_value
+                p_value(mcnemar.p_value)
             );
             json["against"] = json!(found);
         }
