@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use s5cl_data::Dataset;
 use s5cl_eval::{Features, Probabilities};
 
@@ -35,7 +35,10 @@ impl Part {
         let (samples, labels): (Vec<usize>, Vec<Option<u32>>) = images.iter().copied().unzip();
         let found = predictor.predict(dataset, &samples, workers)?;
         let card = &predictor.card;
-        let probabilities = Probabilities::new(found.probabilities, card.class_names.len())?;
+        let unfit = || format!("what the model gives for {}", dataset.name);
+        let embeddings = Features::new(found.embeddings, card.embedding_dim).with_context(unfit)?;
+        let probabilities = Probabilities::new(found.probabilities, card.class_names.len());
+        let probabilities = probabilities.with_context(unfit)?;
         let of = |sample_idx: &usize| &dataset.samples[*sample_idx];
         Ok(Self {
             ids: samples.iter().map(|idx| of(idx).id.clone()).collect(),
@@ -44,7 +47,7 @@ impl Part {
             predictions: probabilities.predictions(),
             confidences: probabilities.confidences(),
             probabilities,
-            embeddings: Features::new(found.embeddings, card.embedding_dim)?,
+            embeddings,
             samples,
         })
     }
