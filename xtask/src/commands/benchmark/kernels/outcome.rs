@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::rows::Row;
-use super::turns::Timing;
+use crate::commands::benchmark::gate::{Figure, Kind};
+use crate::commands::benchmark::turns::Timing;
 use crate::system::{machine, workspace_root};
 use crate::table::Table;
 
@@ -37,6 +38,16 @@ impl Measured {
         line
     }
 
+    /// The ratios to every peer, for the gate.
+    pub(super) fn figures(&self) -> Vec<Figure> {
+        let of = |(peer, timing): (&str, Option<Timing>)| {
+            let value = self.ratio(timing)?;
+            let name = format!("{} over {peer}", self.row.name);
+            Some(Figure { name, kind: Kind::Ratio, value })
+        };
+        self.peers().into_iter().filter_map(of).collect()
+    }
+
     fn peers(&self) -> [(&'static str, Option<Timing>); 3] {
         [
             ("PyTorch", self.pytorch),
@@ -45,7 +56,7 @@ impl Measured {
         ]
     }
 
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let side = |timing: Option<Timing>| {
             timing.map(|timing| {
                 let Timing { median, min, max } = timing;
@@ -148,8 +159,8 @@ fn number(value: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::rows::rows;
-    use super::super::turns::Timing;
     use super::{Measured, json, table};
+    use crate::commands::benchmark::turns::Timing;
 
     fn measured(pytorch: Option<f64>) -> Measured {
         let timing = |median: f64| Timing { median, min: median / 2.0, max: median * 2.0 };
