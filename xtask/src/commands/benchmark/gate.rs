@@ -17,8 +17,8 @@ const MACHINES: f64 = 0.02;
 const FEW_SEEDS_TOLERANCE: f64 = 0.08;
 /// From so many seeds on, an interval over them says more than the tolerance above.
 const SEEDS_FOR_INTERVAL: usize = 4;
-/// Of the loss, which moves with the machine as an accuracy does, but in units of its own.
-const LOSS_TOLERANCE: f64 = 0.1;
+/// Between two ways to the same value, which differ in the order of their sums.
+const SAME_TOLERANCE: f64 = 1e-3;
 /// Two sides of a ratio never suffer equally from whatever else a machine does, and another
 /// machine has other instructions.
 const RATIO_TOLERANCE: f64 = 0.5;
@@ -55,8 +55,8 @@ pub(super) struct Figure {
 pub(super) enum Kind {
     /// A mean over seeds, with its interval if it is known: worse below.
     Accuracy { n_seeds: usize, interval: Option<[f64; 2]> },
-    /// Of the training: another one on either side is another loss.
-    Loss,
+    /// A value over that of a reference, which is 1 where both do the same: worse on either side.
+    Same,
     /// Our speed over a peer's in the same run: worse below.
     Ratio,
 }
@@ -75,7 +75,7 @@ pub(super) struct Baseline {
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 enum Expected {
     Accuracy { name: String, mean: f64, low: f64, high: f64 },
-    Loss { name: String, mean: f64, low: f64, high: f64 },
+    Same { name: String, ratio: f64, tolerance: f64 },
     Ratio { name: String, ratio: f64, tolerance: f64 },
 }
 
@@ -188,16 +188,13 @@ impl Expected {
                 let (low, high) = (low.min(mean - MACHINES), high.max(mean + MACHINES));
                 Self::Accuracy { name, mean, low: round(low), high: round(high) }
             }
-            Kind::Loss => {
-                let by = LOSS_TOLERANCE * mean.abs();
-                Self::Loss { name, mean, low: round(mean - by), high: round(mean + by) }
-            }
+            Kind::Same => Self::Same { name, ratio: mean, tolerance: SAME_TOLERANCE },
             Kind::Ratio => Self::Ratio { name, ratio: mean, tolerance: RATIO_TOLERANCE },
         }
     }
 
     fn name(&self) -> &str {
-        let (Self::Accuracy { name, .. } | Self::Loss { name, .. } | Self::Ratio { name, .. }) =
+        let (Self::Accuracy { name, .. } | Self::Same { name, .. } | Self::Ratio { name, .. }) =
             self;
         name
     }
@@ -213,13 +210,14 @@ impl Expected {
                 }
                 Standing::Worse(format!("{line}, below its low end by {:.3}", low - value))
             }
-            Self::Loss { name, mean, low, high } => {
-                let line = format!("{name}: {value:.3}, baseline {mean:.3} [{low:.3}, {high:.3}]");
-                if (*low..=*high).contains(&value) {
+            Self::Same { name, ratio, tolerance } => {
+                let line = format!("{name}: {value:.4}, baseline {ratio:.4}");
+                let by = (value - ratio).abs();
+                // A figure that is no number is as far as can be.
+                if by <= *tolerance {
                     return Standing::Good(line);
                 }
-                let by = f64::max(low - value, value - high);
-                Standing::Worse(format!("{line}, outside by {by:.3}"))
+                Standing::Worse(format!("{line}, off by {by:.4}, more than {tolerance}"))
             }
             Self::Ratio { name, ratio, tolerance } => {
                 let fell = 100.0 * (1.0 - value / ratio);
@@ -288,11 +286,11 @@ mod tests {
     }
 
     #[test]
-    fn loss_fails_on_both_sides() {
-        assert!(judged(Kind::Loss, 2.0, 2.15).is_ok());
-        assert!(judged(Kind::Loss, 2.0, 2.25).is_err());
-        assert!(judged(Kind::Loss, 2.0, 1.75).is_err());
-        assert!(judged(Kind::Loss, 2.0, f64::NAN).is_err());
+    fn same_fails_on_both_sides() {
+        assert!(judged(Kind::Same, 1.0, 1.0005).is_ok());
+        assert!(judged(Kind::Same, 1.0, 1.002).is_err());
+        assert!(judged(Kind::Same, 1.0, 0.998).is_err());
+        assert!(judged(Kind::Same, 1.0, f64::NAN).is_err());
     }
 
     #[test]

@@ -11,6 +11,9 @@ mod label_efficiency;
 pub(crate) mod quick;
 mod train_speed;
 
+#[cfg(test)]
+mod self_pairs;
+
 use std::path::PathBuf;
 
 use anyhow::Result;

@@ -26,7 +26,11 @@ use super::gate::{Figure, Gate};
 use super::turns::{Side, here, in_turns};
 use crate::system::load;
 
+#[cfg(test)]
+pub(super) use ours::SUPCON;
 pub(super) use ours::ours as call;
+#[cfg(test)]
+pub(super) use plain::agreement;
 pub(super) use plain::{Step as PlainStep, StepShape};
 pub(super) use rows::{Images, Work};
 
@@ -138,8 +142,10 @@ fn measure(row: Row, peer: Option<&RefCell<Peer>>, turns: u32) -> Result<Measure
     let ours = timings.next().context("ours was not measured")?;
     let plain_candle = if has_plain { timings.next() } else { None };
     let (pytorch, pytorch_default_layout) = (timings.next(), timings.next());
+    let agreement = plain::agreement_of(&row)?;
     Ok(Measured {
         row,
+        agreement,
         ours,
         pytorch,
         pytorch_default_layout,

@@ -18,7 +18,7 @@ use super::rows::{Images, Op, Operation, Work};
 pub(crate) type Call = Box<dyn FnMut() -> Result<()>>;
 
 /// pytorch-metric-learning averages so by default.
-pub(super) const SUPCON: SupCon = SupCon { temperature: 0.2, reduction: Reduction::PmlAvgNonZero };
+pub(crate) const SUPCON: SupCon = SupCon { temperature: 0.2, reduction: Reduction::PmlAvgNonZero };
 /// Classes of the embeddings.
 const N_CLASSES: usize = 9;
 /// Outputs of a network.

@@ -15,6 +15,8 @@ pub(super) struct Measured {
     pub(super) pytorch: Option<Timing>,
     pub(super) pytorch_default_layout: Option<Timing>,
     pub(super) plain_candle: Option<Timing>,
+    /// That ours is the same work as plain candle's.
+    pub(super) agreement: Option<Figure>,
     /// MiB.
     pub(super) our_memory: Option<f64>,
     /// MiB.
@@ -38,14 +40,14 @@ impl Measured {
         line
     }
 
-    /// The ratios to every peer, for the gate.
+    /// The ratios to every peer and the agreement, for the gate.
     pub(super) fn figures(&self) -> Vec<Figure> {
         let of = |(peer, timing): (&str, Option<Timing>)| {
             let value = self.ratio(timing)?;
             let name = format!("{} over {peer}", self.row.name);
             Some(Figure { name, kind: Kind::Ratio, value })
         };
-        self.peers().into_iter().filter_map(of).collect()
+        self.peers().into_iter().filter_map(of).chain(self.agreement.clone()).collect()
     }
 
     fn peers(&self) -> [(&'static str, Option<Timing>); 3] {
@@ -81,6 +83,7 @@ impl Measured {
                 "pytorch_default_layout": side(self.pytorch_default_layout),
                 "plain_candle": side(self.plain_candle),
             },
+            "agreement": self.agreement.as_ref().map(|figure| figure.value),
             "peak_memory_mib": { "ours": self.our_memory, "pytorch": self.pytorch_memory },
         })
     }
@@ -170,6 +173,7 @@ mod tests {
             pytorch: pytorch.map(timing),
             pytorch_default_layout: None,
             plain_candle: Some(timing(10.0)),
+            agreement: None,
             our_memory: Some(12.25),
             pytorch_memory: None,
         }

@@ -4,10 +4,12 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::loss::cross_entropy;
 use candle_nn::{AdamW, Linear, Module, Optimizer, linear};
 use s5cl_backbone::{Parameters, ResNetConfig};
+use s5cl_losses::SupervisedLoss;
 
 use super::ours::{self, Call, SUPCON};
 use super::plain_network::Network;
-use super::rows::{Images, Work};
+use super::rows::{Images, Row, Work};
+use crate::commands::benchmark::gate::{Figure, Kind};
 
 /// A dense formula keeps several matrices of all pairs; beyond this there is no sense in it.
 const MOST_ROWS: usize = 4096;
@@ -27,6 +29,30 @@ pub(super) fn plain(work: Work) -> Result<Option<Call>> {
             let network = Network::new(&ResNetConfig::resnet18(), &ours::constants(&parameters))?;
             let pixels = ours::pixels(images)?.permute((0, 3, 1, 2))?.contiguous()?;
             Ok(Some(Box::new(move || network.forward(&pixels, false).map(drop))))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// A loss of one batch over plain candle's of the same: 1 where both are the same work.
+pub(in crate::commands::benchmark) fn agreement(
+    row: &str,
+    loss: &dyn SupervisedLoss,
+    n: usize,
+    dim: usize,
+) -> Result<Figure> {
+    let (embeddings, labels) = ours::embeddings(n, dim)?;
+    let ours = loss.forward(&embeddings, &labels)?.to_scalar::<f32>()?;
+    let plain = supcon(&embeddings, &labels)?.to_scalar::<f32>()?;
+    let name = format!("{row}: loss over plain candle's");
+    Ok(Figure { name, kind: Kind::Same, value: f64::from(ours) / f64::from(plain) })
+}
+
+/// The agreement of a row with plain candle, where it has a value.
+pub(super) fn agreement_of(row: &Row) -> Result<Option<Figure>> {
+    match row.work {
+        Work::Supcon { n, dim } if n <= MOST_ROWS => {
+            agreement(&row.name, &SUPCON, n, dim).map(Some)
         }
         _ => Ok(None),
     }

@@ -67,7 +67,7 @@ impl Block {
         let pair = |channels, window, conv: &str, bn: &str| {
             Normalized::new(channels, window, &builder.pp(conv), &builder.pp(bn))
         };
-        let shortcut = (channels[0] != channels[1])
+        let shortcut = (stride > 1 || channels[0] != channels[1])
             .then(|| pair(channels, (1, stride), "downsample.0", "downsample.1"));
         Ok(Self {
             first: pair(channels, (3, stride), "conv1", "bn1")?,

@@ -13,9 +13,6 @@ use crate::failure::{BadInput, Interrupted};
 use crate::run_folder::RunFolder;
 use crate::training::{Options, Run, Trained};
 
-/// The loss of a run is the mean of that of so many last steps: one step is its batch.
-const LAST_STEPS: usize = 10;
-
 /// One finished run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Cell {
@@ -31,8 +28,6 @@ pub(crate) struct Cell {
     pub(crate) balanced_accuracy: f64,
     pub(crate) accuracy: f64,
     pub(crate) macro_f1: f64,
-    /// Mean total of the last steps.
-    pub(crate) loss: f64,
     /// Of the same labels and test images.
     pub(crate) color_knn: f64,
     pub(crate) seconds: f64,
@@ -66,7 +61,6 @@ impl Cell {
             balanced_accuracy: figure("test", "balanced_accuracy")?,
             accuracy: figure("test", "accuracy")?,
             macro_f1: figure("test", "macro_f1")?,
-            loss: last_loss(&run.folder)?,
             color_knn: figure("baselines", "color_knn")?,
             seconds: figure("train", "seconds")?,
         })
@@ -169,15 +163,6 @@ fn train(run: &Run<'_>) -> Result<Trained> {
         }
         Err(other) => other,
     })
-}
-
-/// The mean total loss of the last steps.
-fn last_loss(folder: &RunFolder) -> Result<f64> {
-    let events = folder.events()?;
-    let totals = events.iter().rev().filter(|event| event["kind"] == "train");
-    let last: Vec<f64> =
-        totals.filter_map(|event| event["total"].as_f64()).take(LAST_STEPS).collect();
-    Ok(last.iter().sum::<f64>() / last.len() as f64)
 }
 
 fn is_divergence(error: &anyhow::Error) -> bool {

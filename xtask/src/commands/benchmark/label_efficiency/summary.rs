@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::cells::Cell;
 use super::preset::Preset;
-use super::settings::{Budget, Settings};
+use super::settings::{Budget, Metric, Settings};
 use crate::commands::benchmark::gate::{Figure, Kind};
 use crate::commands::benchmark::statistics::{
     OverSeeds, Paired, interval_text, over_seeds, paired,
@@ -24,7 +24,6 @@ pub(crate) struct Row {
     /// The figure that the benchmark is about.
     pub(crate) result: OverSeeds,
     pub(crate) macro_f1: Option<OverSeeds>,
-    pub(crate) loss: Option<f64>,
     /// How far the subject of the benchmark is above this row, seed by seed.
     pub(crate) subject_minus_this: Option<Paired>,
     /// What the paper found.
@@ -53,13 +52,12 @@ pub(crate) fn rows(settings: &Settings, cells: &[Cell], preset: Option<&Preset>)
         let color: Vec<f64> = subject.iter().map(|cell| cell.color_knn).collect();
         let Some(first) = subject.first() else { continue };
         rows.push(Row {
-            method: COLOR.to_owned(),
+            method: color_name(settings.metric),
             budget,
             n_labeled: first.n_labeled,
             learning_rate: None,
             result: over_seeds(&color),
             macro_f1: None,
-            loss: None,
             subject_minus_this: None,
             published: None,
             seconds: None,
@@ -84,7 +82,6 @@ pub(crate) fn rows(settings: &Settings, cells: &[Cell], preset: Option<&Preset>)
                 learning_rate: Some(first.learning_rate),
                 result: over_seeds(&figures(&cells)),
                 macro_f1: Some(over_seeds(&f1)),
-                loss: Some(mean(|cell| cell.loss)),
                 subject_minus_this: (method != subject_name)
                     .then(|| paired(&results, &figures(&cells))),
                 published,
@@ -95,7 +92,15 @@ pub(crate) fn rows(settings: &Settings, cells: &[Cell], preset: Option<&Preset>)
     rows
 }
 
-/// The rows for people. The color baseline is told in balanced accuracy.
+/// Color is judged by balanced accuracy alone.
+fn color_name(metric: Metric) -> String {
+    match metric {
+        Metric::BalancedAccuracy => COLOR.to_owned(),
+        _ => format!("{COLOR} ({})", Metric::BalancedAccuracy.name()),
+    }
+}
+
+/// The rows for people.
 pub(crate) fn table(settings: &Settings, rows: &[Row]) -> Table {
     let has_interval = rows.iter().any(|row| row.result.interval.is_some());
     let has_published = rows.iter().any(|row| row.published.is_some());
@@ -126,7 +131,7 @@ pub(crate) fn table(settings: &Settings, rows: &[Row]) -> Table {
     table
 }
 
-/// What a baseline can hold: every method's result and loss, and how far the subject is above the
+/// What a baseline can hold: every method's result, and how far the subject is above the
 /// others.
 pub(crate) fn figures(settings: &Settings, rows: &[Row]) -> Vec<Figure> {
     let metric = settings.metric.name();
@@ -134,13 +139,13 @@ pub(crate) fn figures(settings: &Settings, rows: &[Row]) -> Vec<Figure> {
     for row in rows {
         let (method, budget) = (&row.method, row.budget);
         // The color baseline is no work of ours.
-        let Some(loss) = row.loss else { continue };
+        if row.learning_rate.is_none() {
+            continue;
+        }
         let OverSeeds { mean, interval, n, .. } = row.result;
         let accuracy = Kind::Accuracy { n_seeds: n, interval };
         let name = format!("{method}, {budget}: {metric}");
         figures.push(Figure { name, kind: accuracy, value: mean });
-        let name = format!("{method}, {budget}: loss of the last steps");
-        figures.push(Figure { name, kind: Kind::Loss, value: loss });
         if let Some(Paired { mean, interval, .. }) = row.subject_minus_this {
             let name = format!("{} over {method}, {budget}: {metric}", settings.subject());
             let kind = Kind::Accuracy { n_seeds: n, interval };
@@ -184,7 +189,6 @@ mod tests {
             balanced_accuracy: 0.0,
             accuracy,
             macro_f1: 0.5,
-            loss: 2.0,
             color_knn: 0.25,
             seconds: 3.0,
         }
@@ -205,7 +209,7 @@ mod tests {
         let settings = settings();
         let rows = rows(&settings, &cells(), None);
         let methods: Vec<&str> = rows.iter().map(|row| row.method.as_str()).collect();
-        assert_eq!(methods, ["color kNN", "s5cl", "supcon"]);
+        assert_eq!(methods, ["color kNN (balanced accuracy)", "s5cl", "supcon"]);
         assert_eq!(rows[0].result.mean, 0.25);
         assert_eq!(rows[1].result.mean, 0.625);
         assert_eq!(rows[2].subject_minus_this.map(|paired| paired.mean), Some(0.25));
@@ -215,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_results_losses_and_differences() {
+    fn figures_are_results_and_differences() {
         let settings = settings();
         let figures = figures(&settings, &rows(&settings, &cells(), None));
         let names: Vec<&str> = figures.iter().map(|figure| figure.name.as_str()).collect();
@@ -223,12 +227,10 @@ mod tests {
             names,
             [
                 "s5cl, 5 labels a class: accuracy",
-                "s5cl, 5 labels a class: loss of the last steps",
                 "supcon, 5 labels a class: accuracy",
-                "supcon, 5 labels a class: loss of the last steps",
                 "s5cl over supcon, 5 labels a class: accuracy",
             ]
         );
-        assert_eq!(figures[4].value, 0.25);
+        assert_eq!(figures[2].value, 0.25);
     }
 }
