@@ -7,6 +7,10 @@ mod benchmark;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod gate;
+#[cfg(test)]
 mod interruption;
+#[cfg(test)]
+mod label_efficiency;
 #[cfg(test)]
 mod support;
