@@ -21,7 +21,7 @@ const SEEDS_FOR_INTERVAL: usize = 4;
 const SAME_TOLERANCE: f64 = 1e-3;
 /// Two sides of a ratio never suffer equally from whatever else a machine does, and another
 /// machine has other instructions.
-const RATIO_TOLERANCE: f64 = 0.5;
+const RATIO_TOLERANCE: f64 = 0.6;
 
 /// What a suite can be told to compare with, and to write.
 #[derive(clap::Args, Clone, Debug, Default)]

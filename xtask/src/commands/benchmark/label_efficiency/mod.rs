@@ -217,10 +217,10 @@ pub(super) fn quick(out: &Path, should_stop: &dyn Fn() -> bool) -> Result<Outcom
         learning_rates: vec![2e-2],
         metric: Metric::BalancedAccuracy,
         set: [
-            "training.steps=200",
+            "training.steps=300",
             "evaluation.every=0",
-            "loss.pseudo_labels_after_steps=50",
-            "loss.pseudo_ramp_steps=50",
+            "loss.pseudo_labels_after_steps=100",
+            "loss.pseudo_ramp_steps=100",
         ]
         .map(str::to_owned)
         .to_vec(),
