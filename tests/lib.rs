@@ -4,6 +4,9 @@
 #[cfg(test)]
 mod tidy;
 
+/// Metrics of classification and calibration against scikit-learn's.
+#[cfg(test)]
+mod golden_classification;
 /// Reading and comparing what the scripts under `golden/` made.
 #[cfg(test)]
 mod golden_files;

@@ -45,6 +45,11 @@ fn benchmark_fills_its_table_and_shows_it_again() {
     let markdown = std::fs::read_to_string(place.path("table/results.md")).unwrap();
     assert!(markdown.contains("| cross-entropy | 5 labels a class |"), "{markdown}");
     assert!(markdown.contains("s5cl minus it") && markdown.contains("color kNN"), "{markdown}");
+    let page = std::fs::read_to_string(place.path("table/report.html")).unwrap();
+    assert!(page.contains("<svg") && page.contains("cross-entropy"));
+    let summary = results["summary"].as_array().unwrap();
+    let difference = summary.iter().find_map(|row| row["subject_minus_this"].as_object()).unwrap();
+    assert!(difference["interval"].is_array() && difference["p_value"].is_number());
     let row = |method: &str, seed: u64| {
         let rows = results["rows"].as_array().unwrap().clone();
         rows.into_iter().find(|row| row["method"] == method && row["seed"] == seed).unwrap()

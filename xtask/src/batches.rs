@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use image::RgbImage;
 use s5cl_augment::Pipeline;
 use s5cl_data::{
     ClassBalancedSampler, DataError, Dataset, Draw, Loader, PoolSampler, ReferenceSampler,
@@ -130,16 +131,47 @@ impl BatchMaker {
         })
     }
 
+    /// The labels that the run hides of the unlabeled images of a step, to compare pseudo-labels
+    /// with; `None` for an image that has none. The training never sees them.
+    pub(crate) fn hidden_labels(&self, step: u64) -> Vec<Option<u32>> {
+        let draws = self.unlabeled.as_ref().map(|pool| pool.batch(step)).unwrap_or_default();
+        draws.iter().map(|draw| self.dataset.samples[draw.sample_idx].class_idx).collect()
+    }
+
+    /// The first images of the first step: each as it is, seen weakly and seen strongly.
+    pub(crate) fn example_views(&self, n: usize) -> Result<[Vec<RgbImage>; 3], DataError> {
+        let (mut draws, role) = match &self.unlabeled {
+            Some(pool) => (pool.batch(0), Role::Pool),
+            None => (self.labeled.batch(0), Role::Labeled),
+        };
+        draws.truncate(n);
+        let mut rows = [Vec::new(), Vec::new(), Vec::new()];
+        for draw in &draws {
+            let tile = self.dataset.tile(draw.sample_idx)?;
+            let [weak, strong] = self.pair(&tile, draw, role);
+            for (row, image) in rows.iter_mut().zip([tile, weak, strong]) {
+                row.push(image);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The weak and the strong view of a tile.
+    fn pair(&self, tile: &RgbImage, draw: &Draw, role: Role) -> [RgbImage; 2] {
+        let view = 4 * draw.repeat + role as u64;
+        let key = |view| stream(self.seed, draw.epoch, draw.sample_idx as u64, view);
+        [self.weak.apply(tile, &mut key(view)), self.strong.apply(tile, &mut key(view + 1))]
+    }
+
     fn views(&self, draws: &[Draw], role: Role) -> Result<Views, DataError> {
         let side = self.image_size as usize;
         let bytes = draws.len() * side * side * 3;
         let (mut weak, mut strong) = (Vec::with_capacity(bytes), Vec::with_capacity(bytes));
         for draw in draws {
             let tile = self.dataset.tile(draw.sample_idx)?;
-            let view = 4 * draw.repeat + role as u64;
-            let key = |view| stream(self.seed, draw.epoch, draw.sample_idx as u64, view);
-            weak.extend_from_slice(self.weak.apply(&tile, &mut key(view)).as_raw());
-            strong.extend_from_slice(self.strong.apply(&tile, &mut key(view + 1)).as_raw());
+            let [weak_view, strong_view] = self.pair(&tile, draw, role);
+            weak.extend_from_slice(weak_view.as_raw());
+            strong.extend_from_slice(strong_view.as_raw());
         }
         Ok(Views { weak, strong, n_images: draws.len(), height: side, width: side })
     }

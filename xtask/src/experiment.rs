@@ -1,5 +1,7 @@
 //! Dataset, split and normalization of a run, from its settings.
 
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -83,12 +85,13 @@ impl Experiment {
         // left out, the division has to wait for that.
         let skip_bad = config.data.skip_bad_images;
         let divided = if skip_bad { None } else { Some(divide(&dataset)?) };
-        let dataset = readable(dataset, skip_bad, workers, &mut notes)?;
+        let (dataset, fingerprints) = readable(dataset, skip_bad, workers, &mut notes)?;
         let (parts, manifest) = match divided {
             Some(divided) => divided,
             None => divide(&dataset)?,
         };
         notes.extend(classes_without_images(&dataset));
+        notes.extend(leakage(&dataset, &parts, &fingerprints));
         let dataset = Arc::new(dataset);
         let normalization = normalization(config, &dataset, &parts, workers)?;
         let Partition { labeled, unlabeled, validation, test } = parts;
@@ -154,28 +157,62 @@ fn sized(dataset: Dataset, config: &mut RunConfig, notes: &mut Vec<String>) -> R
     Ok(dataset.resized(*size))
 }
 
+/// Test images that are in the training too: the same pixels, or the same patient or slide.
+fn leakage(dataset: &Dataset, parts: &Partition, fingerprints: &[u64]) -> Vec<String> {
+    let Partition { labeled, unlabeled, validation, test } = parts;
+    let others = || labeled.iter().chain(unlabeled).chain(validation);
+    let seen: BTreeSet<u64> = others().map(|&sample_idx| fingerprints[sample_idx]).collect();
+    let n_copies = test.iter().filter(|&&sample_idx| seen.contains(&fingerprints[sample_idx]));
+    let group = |&sample_idx: &usize| dataset.samples[sample_idx].group.as_deref();
+    let groups: BTreeSet<&str> = others().filter_map(group).collect();
+    let shared: BTreeSet<&str> =
+        test.iter().filter_map(group).filter(|group| groups.contains(group)).collect();
+    let mut notes = Vec::new();
+    let n_copies = n_copies.count();
+    if n_copies > 0 {
+        notes.push(format!(
+            "leakage: {n_copies} of {} test images are, pixel by pixel, images that the run learns \
+             from or is chosen by",
+            test.len()
+        ));
+    }
+    if let Some(first) = shared.first() {
+        notes.push(format!(
+            "leakage: {} groups (patients, slides) have images on both sides of the test split; \
+             the first: {first}",
+            shared.len()
+        ));
+    }
+    notes
+}
+
 /// Reads every image once: a damaged one is told now rather than after an hour, and what fits
-/// stays decoded.
+/// stays decoded. Also gives a fingerprint of every image's pixels.
 fn readable(
     dataset: Dataset,
     skip_bad: bool,
     workers: usize,
     notes: &mut Vec<String>,
-) -> Result<Dataset> {
+) -> Result<(Dataset, Vec<u64>)> {
     let n = dataset.samples.len();
     let shared = Arc::new(dataset);
     let reader = shared.clone();
-    let read = move |sample_idx: u64| -> Result<Option<String>, DataError> {
+    let read = move |sample_idx: u64| -> Result<Result<u64, String>, DataError> {
         match reader.tile(sample_idx as usize) {
-            Ok(_) => Ok(None),
-            Err(error) if skip_bad => Ok(Some(error.to_string())),
+            Ok(tile) => {
+                let mut hasher = DefaultHasher::new();
+                tile.as_raw().hash(&mut hasher);
+                Ok(Ok(hasher.finish()))
+            }
+            Err(error) if skip_bad => Ok(Err(error.to_string())),
             Err(error) => Err(error),
         }
     };
-    let mut bad = Vec::new();
+    let (mut fingerprints, mut bad) = (Vec::with_capacity(n), Vec::new());
     for (sample_idx, result) in Loader::new(0..n as u64, workers, 64, read).enumerate() {
-        if let Some(reason) = result.map_err(unwrap_loader_error)? {
-            bad.push((sample_idx, reason));
+        match result.map_err(unwrap_loader_error)? {
+            Ok(fingerprint) => fingerprints.push(fingerprint),
+            Err(reason) => bad.push((sample_idx, reason)),
         }
     }
     if let Some((_, reason)) = bad.first() {
@@ -185,7 +222,8 @@ fn readable(
         ));
     }
     let bad: Vec<usize> = bad.into_iter().map(|(sample_idx, _)| sample_idx).collect();
-    Ok(if bad.is_empty() { Arc::unwrap_or_clone(shared) } else { shared.without(&bad)? })
+    let left = if bad.is_empty() { Arc::unwrap_or_clone(shared) } else { shared.without(&bad)? };
+    Ok((left, fingerprints))
 }
 
 /// The settings' mean and standard deviation, or those of the training images; no label is used.

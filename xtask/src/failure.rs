@@ -5,6 +5,7 @@ use std::fmt;
 use s5cl_augment::AugmentError;
 use s5cl_backbone::WeightsError;
 use s5cl_data::DataError;
+use s5cl_eval::EvalError;
 use s5cl_report::ReportError;
 use s5cl_trainer::{SourceError, TrainError};
 
@@ -53,6 +54,7 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
         let is_input = cause.is::<BadInput>()
             || cause.is::<DataError>()
             || cause.is::<AugmentError>()
+            || cause.is::<EvalError>()
             || cause.downcast_ref::<ReportError>().is_some_and(ReportError::is_input)
             || cause.downcast_ref::<WeightsError>().is_some()
             || cause.downcast_ref::<TrainError>().is_some_and(TrainError::is_input);

@@ -10,19 +10,15 @@ use s5cl_backbone::{
     Mode, Model, ModelConfig, Normalization, Parameters, load_weights, read_metadata, save_weights,
 };
 use s5cl_data::{Dataset, Loader, TileBatch};
-use s5cl_eval::{
-    ClassificationResult, Confusion, Features, Standardizer, color_features, knn_predict, log_loss,
-};
+use s5cl_eval::{ClassificationResult, Probabilities};
 use s5cl_trainer::write_atomic;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::BadInput;
-use crate::tiles::{read_tiles, unwrap_loader_error};
+use crate::tiles::unwrap_loader_error;
 
 /// Images that go through the model at a time.
 const CHUNK: usize = 128;
-/// Neighbors of the color baseline.
-const COLOR_NEIGHBORS: usize = 5;
 /// The key of [`Card`] in the header of the weights.
 const CARD: &str = "s5cl";
 
@@ -159,11 +155,8 @@ impl Predictor {
         let labels: Vec<u32> = samples.iter().map(|(_, class_idx)| *class_idx).collect();
         let predictions = self.predict(dataset, &indices, workers)?;
         let n_classes = self.card.class_names.len();
-        let predicted: Vec<u32> =
-            predictions.probabilities.chunks(n_classes).map(|row| argmax(row) as u32).collect();
-        let loss = log_loss(&predictions.probabilities, n_classes, &labels)?;
-        let confusion = Confusion::new(n_classes, &labels, &predicted)?;
-        Ok(confusion.result(&self.card.class_names, Some(loss))?)
+        let probabilities = Probabilities::new(predictions.probabilities, n_classes)?;
+        Ok(ClassificationResult::new(&labels, &probabilities, &self.card.class_names)?)
     }
 }
 
@@ -186,31 +179,4 @@ pub(crate) fn argmax(row: &[f32]) -> usize {
         }
     }
     best
-}
-
-/// What color alone gives: nearest neighbors on mean and spread of red, green and blue,
-/// standardized, fitted on the labeled images.
-pub(crate) fn color_knn(
-    dataset: &Arc<Dataset>,
-    labeled: &[(usize, u32)],
-    samples: &[(usize, u32)],
-    size: u32,
-    workers: usize,
-) -> Result<ClassificationResult> {
-    let features = |samples: &[(usize, u32)]| -> Result<Features> {
-        let indices: Vec<usize> = samples.iter().map(|(sample_idx, _)| *sample_idx).collect();
-        let tiles = read_tiles(dataset, &indices, size, workers)?;
-        Ok(color_features(&tiles.pixels, tiles.n(), size as usize, size as usize)?)
-    };
-    let labels = |samples: &[(usize, u32)]| -> Vec<u32> {
-        samples.iter().map(|(_, class_idx)| *class_idx).collect()
-    };
-    let train = features(labeled)?;
-    let standardizer = Standardizer::fit(&train)?;
-    let train = standardizer.transform(&train)?;
-    let query = standardizer.transform(&features(samples)?)?;
-    let k = COLOR_NEIGHBORS.min(labeled.len());
-    let predicted = knn_predict(&train, &labels(labeled), &query, k)?;
-    let confusion = Confusion::new(dataset.n_classes(), &labels(samples), &predicted)?;
-    Ok(confusion.result(&dataset.class_names, None)?)
 }

@@ -8,12 +8,15 @@ mod run_folder;
 mod tiles;
 
 mod batches;
+mod evaluation;
 mod inference;
 mod outcome;
+mod pseudo_labels;
 mod training;
 
 mod progress;
 mod table;
+mod tensorboard;
 mod timing;
 
 mod failure;
@@ -41,9 +44,11 @@ enum Command {
     Predict(commands::predict::Args),
     /// Embed images with a trained model
     Embed(commands::embed::Args),
+    /// Find the images of a gallery that look most like others to a trained model
+    Retrieve(commands::retrieve::Args),
     /// Run a benchmark
     Benchmark(commands::benchmark::Args),
-    /// Write the HTML report of a run
+    /// Write the HTML report of a run, or compare several on one page
     Report(commands::report::Args),
     /// Look at datasets
     Data(commands::data::Args),
@@ -57,6 +62,7 @@ fn main() -> ExitCode {
         Command::Evaluate(args) => args.run(),
         Command::Predict(args) => args.run(),
         Command::Embed(args) => args.run(),
+        Command::Retrieve(args) => args.run(),
         Command::Benchmark(args) => args.run(),
         Command::Report(args) => args.run(),
         Command::Data(args) => args.run(),

@@ -18,6 +18,8 @@ const CONFIG: &str = "config.toml";
 const SPLIT: &str = "split.json";
 const EVENTS: &str = "metrics.jsonl";
 const METRICS: &str = "metrics.json";
+const EVALUATION: &str = "evaluation.json";
+const PREDICTIONS: &str = "predictions.csv";
 const WEIGHTS: &str = "model.safetensors";
 const CHECKPOINTS: &str = "checkpoints";
 
@@ -103,6 +105,16 @@ impl RunFolder {
     /// The weights with the best validation so far, where a run selects them.
     pub(crate) fn best_weights(&self) -> PathBuf {
         self.checkpoints().join("best.safetensors")
+    }
+
+    /// What the model said of each test image.
+    pub(crate) fn predictions(&self) -> PathBuf {
+        self.path.join(PREDICTIONS)
+    }
+
+    /// Writes what the report shows beyond the final figures.
+    pub(crate) fn write_evaluation(&self, details: &impl Serialize) -> Result<()> {
+        Ok(write_atomic(&self.path.join(EVALUATION), &serde_json::to_vec(details)?)?)
     }
 
     /// Writes the final figures.

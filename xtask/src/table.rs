@@ -18,6 +18,15 @@ impl Table {
         self.rows.push(cells);
     }
 
+    /// The header, and rows that are as long.
+    pub(crate) fn cells(&self) -> (Vec<String>, Vec<Vec<String>>) {
+        let n_columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let mut rows = self.rows.clone();
+        rows.iter_mut().for_each(|row| row.resize(n_columns, String::new()));
+        let header = rows.remove(0);
+        (header, rows)
+    }
+
     /// Aligned text: the first column to the left, the others to the right.
     pub(crate) fn text(&self) -> String {
         let n_columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -70,6 +79,14 @@ impl Table {
 /// A fraction with three digits.
 pub(crate) fn fraction(value: f64) -> String {
     format!("{value:.3}")
+}
+
+/// A fraction with its interval, as in `0.812 [0.790, 0.833]`.
+pub(crate) fn with_interval(value: f64, interval: Option<[f64; 2]>) -> String {
+    match interval {
+        Some([low, high]) => format!("{value:.3} [{low:.3}, {high:.3}]"),
+        None => fraction(value),
+    }
 }
 
 #[cfg(test)]

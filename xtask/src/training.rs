@@ -13,7 +13,8 @@ use s5cl_trainer::{
     Checkpoints, Event, Method, Optimizer, Outcome, SourceError, StepRecord, TrainConfig,
     TrainState, WeightAverage, train, write_atomic,
 };
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::batches::{BatchMaker, PrefetchedBatches};
 use crate::config::{RunConfig, Select};
@@ -21,7 +22,9 @@ use crate::experiment::{Experiment, with_labels};
 use crate::failure::{Interrupted, boxed};
 use crate::inference::{Card, Predictor, write_weights};
 use crate::progress::Progress;
+use crate::pseudo_labels::PseudoLabelHealth;
 use crate::run_folder::RunFolder;
+use crate::tensorboard::TensorBoard;
 use crate::timing::SpanTimes;
 
 /// What changes how a run is computed and shown, and none of its results.
@@ -47,7 +50,7 @@ pub(crate) struct Run<'a> {
     /// Its folder.
     pub(crate) folder: RunFolder,
     pub(crate) options: &'a Options<'a>,
-    maker: Arc<BatchMaker>,
+    pub(crate) maker: Arc<BatchMaker>,
     predictor: Predictor,
     notes: Vec<String>,
 }
@@ -60,6 +63,18 @@ pub(crate) struct Trained {
     pub(crate) views_share: f64,
     /// The figures of the last validation, if there are validation images.
     pub(crate) validation: Option<Value>,
+}
+
+/// A step as `metrics.jsonl` keeps it.
+#[derive(Serialize)]
+struct StepLine<'a> {
+    #[serde(flatten)]
+    record: &'a StepRecord,
+    seconds: f64,
+    images_per_second: f64,
+    phase: &'static str,
+    #[serde(flatten)]
+    pseudo_labels: Option<PseudoLabelHealth>,
 }
 
 impl<'a> Run<'a> {
@@ -121,12 +136,14 @@ impl<'a> Run<'a> {
         let progress =
             RefCell::new(Progress::new(first, config.training.steps, self.options.quiet));
         let events = RefCell::new(self.folder.append_events()?);
+        let tensorboard = RefCell::new(TensorBoard::start(self.folder.path(), first)?);
         let mut listen = |event: Event| -> Result<(), SourceError> {
             match event {
                 Event::Step(record) => {
                     let seconds = progress.borrow_mut().step(&record);
-                    let fields = step_fields(&record, seconds)?;
-                    events.borrow_mut().append("train", record.step, &fields).map_err(boxed)
+                    let line = self.step_line(&record, seconds);
+                    tensorboard.borrow_mut().step(&record, line.images_per_second)?;
+                    events.borrow_mut().append("train", record.step, &line).map_err(boxed)
                 }
                 Event::Checkpoint { .. } => {
                     progress.borrow_mut().restart_clock();
@@ -145,6 +162,7 @@ impl<'a> Run<'a> {
                     result.balanced_accuracy
                 ));
                 events.borrow_mut().append("validation", done, &result)?;
+                tensorboard.borrow_mut().result("validation", done, &result)?;
                 progress.borrow_mut().restart_clock();
                 Ok(())
             };
@@ -200,6 +218,22 @@ impl<'a> Run<'a> {
         // As the events give it back, so that a tie stays a tie.
         let written = serde_json::to_string(&result.balanced_accuracy)?;
         Ok(serde_json::from_str::<f64>(&written)? > best)
+    }
+
+    /// The line of a step, with what the hidden labels say of its pseudo-labels.
+    fn step_line<'r>(&self, record: &'r StepRecord, seconds: f64) -> StepLine<'r> {
+        let health = |pseudo_labels| {
+            let hidden_labels = self.maker.hidden_labels(record.step);
+            let n_classes = self.experiment.dataset.n_classes();
+            PseudoLabelHealth::new(pseudo_labels, &hidden_labels, n_classes)
+        };
+        StepLine {
+            record,
+            seconds,
+            images_per_second: (record.n_views as f64 / seconds).round(),
+            phase: if record.pseudo_share > 0.0 { "pseudo" } else { "instance" },
+            pseudo_labels: record.pseudo_labels.as_ref().map(health),
+        }
     }
 
     fn keep_weights(&self, state: &TrainState) -> Result<()> {
@@ -258,13 +292,4 @@ fn new_state(config: &RunConfig, n_classes: usize, weights: Option<&Path>) -> Re
 
 fn initial_weights(config: &RunConfig) -> Option<&Path> {
     Some(config.encoder.weights.as_str()).filter(|path| !path.is_empty()).map(Path::new)
-}
-
-/// A step as `metrics.jsonl` keeps it.
-fn step_fields(record: &StepRecord, seconds: f64) -> serde_json::Result<Value> {
-    let mut fields = serde_json::to_value(record)?;
-    fields["seconds"] = json!(seconds);
-    fields["images_per_second"] = json!((record.n_views as f64 / seconds).round());
-    fields["phase"] = json!(if record.pseudo_share > 0.0 { "pseudo" } else { "instance" });
-    Ok(fields)
 }

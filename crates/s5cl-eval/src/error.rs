@@ -67,6 +67,126 @@ pub enum EvalError {
     /// A neighbor count of zero.
     #[error("k is 0: at least one neighbor must vote")]
     NoNeighbors,
+    /// A setting outside its range.
+    #[error("{what} is {value}: it must be {range}")]
+    OutOfRange {
+        /// Which setting.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+        /// What it may be, in words.
+        range: &'static str,
+    },
+    /// A cost that is negative or not finite.
+    #[error(
+        "the cost of taking class {label} for class {prediction} is {cost}: \
+         it must be finite and not negative"
+    )]
+    Cost {
+        /// The true class.
+        label: usize,
+        /// The predicted class.
+        prediction: usize,
+        /// The cost.
+        cost: f64,
+    },
+    /// A name that stands for nothing.
+    #[error("there is no {what} {name:?}: choose one of {}", known.join(", "))]
+    UnknownName {
+        /// What was to be named.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// All names that exist.
+        known: &'static [&'static str],
+    },
+    /// Labels that tell nothing apart.
+    #[error("{what} are all of class {class_idx}: at least two classes are needed")]
+    OneClass {
+        /// Which argument.
+        what: &'static str,
+        /// The only class.
+        class_idx: u32,
+    },
+    /// Fewer of something than the measure is defined for.
+    #[error("there are {found} {what}, but at least {needed} are needed")]
+    TooFew {
+        /// What there are too few of.
+        what: &'static str,
+        /// Their number.
+        found: usize,
+        /// How many are needed.
+        needed: usize,
+    },
+    /// The search for the nearest rows refused its input.
+    #[error("{message}")]
+    Search {
+        /// What it said.
+        message: String,
+    },
+    /// A statistic without a value on the test set, or on most replicates of it.
+    #[error(
+        "the statistic is undefined on {}",
+        n_undefined.map_or("the test set".to_owned(), |n| format!("{n} replicates, more than half"))
+    )]
+    Undefined {
+        /// The number of replicates; `None` for the test set itself.
+        n_undefined: Option<usize>,
+    },
+    /// A number that is NaN or infinite.
+    #[error("{what}[{index}] is {value}: it must be finite")]
+    ValueNotFinite {
+        /// Which argument.
+        what: &'static str,
+        /// Position of the value.
+        index: usize,
+        /// The value.
+        value: f64,
+    },
+    /// Two runs that were not tested on the same images.
+    #[error(
+        "{what}[{index}] is {first} in the first run and {second} in the second: they can be \
+         compared on the same test images only"
+    )]
+    RunsDiffer {
+        /// What differs, labels or ids.
+        what: &'static str,
+        /// Position of the first difference.
+        index: usize,
+        /// Its value in the first run.
+        first: String,
+        /// Its value in the second run.
+        second: String,
+    },
+}
+
+/// Refuses what is not above zero and finite.
+pub(crate) fn positive(what: &'static str, value: f64) -> Result<(), EvalError> {
+    if value > 0.0 && value.is_finite() {
+        return Ok(());
+    }
+    Err(EvalError::OutOfRange { what, value, range: "above 0 and finite" })
+}
+
+/// Refuses fewer than are needed.
+pub(crate) fn at_least(what: &'static str, found: usize, needed: usize) -> Result<(), EvalError> {
+    if found >= needed { Ok(()) } else { Err(EvalError::TooFew { what, found, needed }) }
+}
+
+/// Refuses two tables of different width.
+pub(crate) fn same_width(expected: usize, found: usize) -> Result<(), EvalError> {
+    if expected == found { Ok(()) } else { Err(EvalError::WidthMismatch { expected, found }) }
+}
+
+/// Refuses labels without two different classes among them.
+pub(crate) fn two_classes(what: &'static str, labels: &[u32]) -> Result<(), EvalError> {
+    match labels {
+        [] => Err(EvalError::Empty { what }),
+        [first, rest @ ..] if rest.iter().all(|label| label == first) => {
+            Err(EvalError::OneClass { what, class_idx: *first })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses two arguments of different length.

@@ -24,7 +24,7 @@ pub enum ReportError {
         /// What the parser says, without the excerpt that spans several lines.
         message: String,
     },
-    /// `metrics.json` or `split.json` is not what it should be.
+    /// `metrics.json`, `split.json` or `evaluation.json` is not what it should be.
     #[error("{} is not a valid object: {source}", path.display())]
     Json {
         /// The file.
@@ -42,7 +42,7 @@ pub enum ReportError {
         /// What the parser says.
         source: serde_json::Error,
     },
-    /// `metrics.json` was written by another version.
+    /// `metrics.json` or `evaluation.json` was written by another version.
     #[error("{} has schema {found}; this version reads schema {expected}", path.display())]
     Schema {
         /// The file.
@@ -52,12 +52,18 @@ pub enum ReportError {
         /// The schema that can be read.
         expected: u64,
     },
-    /// Two parts of `metrics.json` contradict each other.
+    /// Two parts of a run folder contradict each other.
     #[error("{}: {what}", path.display())]
     Inconsistent {
         /// The file.
         path: PathBuf,
         /// What does not fit.
+        what: String,
+    },
+    /// What was to be shown on one page does not belong together.
+    #[error("{what}")]
+    Unfit {
+        /// What does not fit, and what to do.
         what: String,
     },
     /// The page's template failed: a defect of this crate.

@@ -31,6 +31,14 @@ pub(crate) struct TrainEvent {
     pub(crate) supervised_floor: Option<f64>,
     pub(crate) unsupervised_floor: Option<f64>,
     pub(crate) phase: Option<String>,
+    /// Share of the step's unlabeled images whose prediction is above the threshold.
+    pub(crate) pseudo_accepted: Option<f64>,
+    /// Mean confidence of the predictions on unlabeled images.
+    pub(crate) pseudo_confidence: Option<f64>,
+    /// Share of the accepted pseudo-labels that are the hidden label.
+    pub(crate) pseudo_accuracy: Option<f64>,
+    /// Accepted pseudo-labels by class.
+    pub(crate) pseudo_classes: Option<Vec<u64>>,
 }
 
 /// One evaluation on the validation images; fractions in `[0, 1]`, the loss in nats.

@@ -10,6 +10,14 @@ pub(crate) fn percent(fraction: Option<f64>) -> String {
     finite(fraction, |value| format!("{:.1}{THIN_SPACE}%", 100.0 * value))
 }
 
+/// `0.78` to `0.846` as `78.0 to 84.6 %`.
+pub(crate) fn percent_range(ends: Option<(f64, f64)>) -> String {
+    ends.filter(|(low, high)| low.is_finite() && high.is_finite()).map_or_else(
+        || NO_VALUE.to_owned(),
+        |(low, high)| format!("{:.1} to {:.1}{THIN_SPACE}%", 100.0 * low, 100.0 * high),
+    )
+}
+
 /// `2.0987` with so many decimals.
 pub(crate) fn decimal(value: Option<f64>, n_decimals: usize) -> String {
     finite(value, |value| format!("{value:.n_decimals$}"))
@@ -72,6 +80,8 @@ mod tests {
         assert_eq!(count(999), "999");
         assert_eq!(count(1_234_567), "1,234,567");
         assert_eq!(percent(Some(0.8134)), "81.3\u{202f}%");
+        assert_eq!(percent_range(Some((0.78, 0.846))), "78.0 to 84.6\u{202f}%");
+        assert_eq!(percent_range(Some((0.78, f64::NAN))), NO_VALUE);
         assert_eq!(decimal(Some(0.5), 3), "0.500");
         assert_eq!(quantity(Some(1234.6), "MiB"), "1,235\u{202f}MiB");
     }

@@ -1,16 +1,23 @@
 //! A training run's folder in, one self-contained HTML report out.
 //!
-//! [`write_report`] reads `config.toml`, `metrics.jsonl`, `metrics.json` and `split.json` of a run
-//! folder and writes `report.html` into it. The page needs no network, no script and no font: all
-//! charts are inline SVG, drawn here. It follows the reader's light or dark setting, fits a phone
-//! and prints.
+//! | what | where |
+//! |---|---|
+//! | the report of one run, `report.html` | [`write_report`], [`render`] |
+//! | several runs on one page | [`write_comparison`], [`render_comparison`] |
+//! | the results of a benchmark | [`write_benchmark`], [`render_benchmark`] |
+//! | scalars for TensorBoard, while the run trains | [`EventFile`] |
+//!
+//! A page needs no network and no font: all charts are inline SVG, drawn here. Only the map of the
+//! embeddings has a script, and shows the labels without it. A page follows the reader's light or
+//! dark setting, fits a phone and prints.
 //!
 //! The life of a report: [`Run::read`] turns the files into plain data and refuses what is
 //! malformed; `series` smooths and thins the curves; `chart` draws; `page` says what is shown and
-//! in which words; `templates/report.html` says where.
+//! in which words; the files of `templates/` say where.
 
 mod error;
 
+mod evaluation;
 mod events;
 mod run;
 
@@ -21,10 +28,16 @@ mod chart;
 mod page;
 mod write;
 
+mod tensorboard;
+
 pub use error::ReportError;
-pub use page::render;
+pub use page::{
+    BenchmarkPage, BenchmarkTable, Curve, CurveLevel, CurveLine, CurvePoint, PairedResult, render,
+    render_benchmark, render_comparison,
+};
 pub use run::Run;
-pub use write::write_report;
+pub use tensorboard::EventFile;
+pub use write::{write_benchmark, write_comparison, write_report};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::error::ReportError;
+use crate::evaluation::Evaluation;
 use crate::events::Events;
 
 /// The version of `metrics.json` that is read here.
@@ -22,6 +23,8 @@ pub struct Run {
     pub(crate) events: Events,
     pub(crate) metrics: Metrics,
     pub(crate) split: Split,
+    /// `evaluation.json`, where the run was evaluated further.
+    pub(crate) evaluation: Option<Evaluation>,
 }
 
 /// `metrics.json`.
@@ -68,7 +71,19 @@ pub(crate) struct Test {
     pub(crate) balanced_accuracy: Option<f64>,
     pub(crate) macro_f1: Option<f64>,
     pub(crate) weighted_f1: Option<f64>,
+    pub(crate) micro_f1: Option<f64>,
+    pub(crate) kappa: Option<f64>,
+    pub(crate) quadratic_kappa: Option<f64>,
+    pub(crate) mcc: Option<f64>,
+    /// By the number of classes that may be named.
+    pub(crate) top_k: BTreeMap<String, Option<f64>>,
+    pub(crate) auroc: Option<f64>,
+    pub(crate) average_precision: Option<f64>,
     pub(crate) loss: Option<f64>,
+    pub(crate) brier: Option<f64>,
+    pub(crate) ece: Option<f64>,
+    /// By the name of the number they surround; of 95 %.
+    pub(crate) intervals: BTreeMap<String, Option<Interval>>,
     pub(crate) per_class: Vec<Class>,
     /// Counts, one row a true class, one column a predicted class.
     pub(crate) confusion: Vec<Vec<u64>>,
@@ -82,6 +97,21 @@ pub(crate) struct Class {
     pub(crate) f1: Option<f64>,
     #[serde(default)]
     pub(crate) support: u64,
+    pub(crate) auroc: Option<f64>,
+    pub(crate) average_precision: Option<f64>,
+    /// Of 95 %.
+    pub(crate) recall_interval: Option<Interval>,
+}
+
+/// The two ends of an interval; an end that was not finite is `None`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(crate) struct Interval(Option<f64>, Option<f64>);
+
+impl Interval {
+    /// Low and high, where both are known and in order.
+    pub(crate) fn ends(self) -> Option<(f64, f64)> {
+        self.0.zip(self.1).filter(|(low, high)| low <= high)
+    }
 }
 
 /// What the training took.
@@ -102,15 +132,16 @@ pub(crate) struct Split {
 }
 
 impl Run {
-    /// Reads `config.toml`, `metrics.jsonl`, `metrics.json` and, where it exists, `split.json`.
+    /// Reads `config.toml`, `metrics.jsonl`, `metrics.json` and, where they exist, `split.json` and
+    /// `evaluation.json`.
     ///
     /// Unknown fields are ignored. The last line of `metrics.jsonl` may be cut, as a killed run
     /// leaves it.
     ///
     /// # Errors
     ///
-    /// When one of the first three files is absent, a file is malformed, `metrics.json` has
-    /// another schema, or its confusion matrix does not fit its classes.
+    /// When one of the first three files is absent, a file is malformed, `metrics.json` or
+    /// `evaluation.json` has another schema, or their parts do not fit together.
     pub fn read(run_dir: &Path) -> Result<Self, ReportError> {
         let config_path = run_dir.join("config.toml");
         let config = read(&config_path)?;
@@ -130,29 +161,42 @@ impl Run {
             Split::default()
         };
 
+        let metrics = Metrics::read(&run_dir.join("metrics.json"))?;
+        let evaluation_path = run_dir.join("evaluation.json");
+        let evaluation = if evaluation_path.exists() {
+            Some(Evaluation::read(&evaluation_path, &metrics.test.per_class)?)
+        } else {
+            None
+        };
+
         Ok(Self {
             selects_best: select.and_then(toml::Value::as_str) == Some("best"),
             config,
             events,
-            metrics: Metrics::read(&run_dir.join("metrics.json"))?,
+            metrics,
             split,
+            evaluation,
         })
+    }
+
+    /// Names from the table of classes, else from `evaluation.json`; without both, class indices.
+    pub(crate) fn class_names(&self) -> Vec<String> {
+        let test = &self.metrics.test;
+        if !test.per_class.is_empty() {
+            return test.per_class.iter().map(|class| class.name.clone()).collect();
+        }
+        let evaluated = self.evaluation.as_ref().map(|evaluation| &evaluation.class_names);
+        if let Some(names) = evaluated.filter(|names| !names.is_empty()) {
+            return names.clone();
+        }
+        let n_classes = test.confusion.len().max(self.metrics.dataset.n_classes as usize);
+        (0..n_classes).map(|class_idx| class_idx.to_string()).collect()
     }
 }
 
 impl Metrics {
     fn read(path: &Path) -> Result<Self, ReportError> {
-        #[derive(Deserialize)]
-        struct Version {
-            schema: u64,
-        }
-        let text = read(path)?;
-        // First and alone: of another version, the other fields may be missing.
-        let Version { schema: found } = parse_json(&text, path)?;
-        if found != SCHEMA {
-            return Err(ReportError::Schema { path: path.to_owned(), found, expected: SCHEMA });
-        }
-        let metrics: Self = parse_json(&text, path)?;
+        let metrics: Self = read_versioned(path, SCHEMA)?;
         metrics.test.check(path)?;
         Ok(metrics)
     }
@@ -175,6 +219,24 @@ impl Test {
         }
         Ok(())
     }
+}
+
+/// Reads an object of one version.
+pub(crate) fn read_versioned<T: for<'a> Deserialize<'a>>(
+    path: &Path,
+    expected: u64,
+) -> Result<T, ReportError> {
+    #[derive(Deserialize)]
+    struct Version {
+        schema: u64,
+    }
+    let text = read(path)?;
+    // First and alone: of another version, the other fields may be missing.
+    let Version { schema: found } = parse_json(&text, path)?;
+    if found != expected {
+        return Err(ReportError::Schema { path: path.to_owned(), found, expected });
+    }
+    parse_json(&text, path)
 }
 
 fn read(path: &Path) -> Result<String, ReportError> {

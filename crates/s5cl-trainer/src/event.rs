@@ -45,10 +45,34 @@ pub struct StepRecord {
     /// Share of the unlabeled images whose prediction was confident enough to be a pseudo-label.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pseudo_accepted: Option<f64>,
+    /// What the classifier said of each of them.
+    #[serde(skip)]
+    pub pseudo_labels: Option<PseudoLabels>,
     /// The rate of this step.
     pub learning_rate: f64,
     /// Norm of all gradients together, before clipping.
     pub gradient_norm: f64,
     /// Images that went through the model, both views counted.
     pub n_views: usize,
+}
+
+/// What the classifier says of the unlabeled images of a step, in the batch's order, from their
+/// weak views.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PseudoLabels {
+    /// The likeliest class of each.
+    pub classes: Vec<u32>,
+    /// Its probability, 0 to 1.
+    pub confidences: Vec<f32>,
+    /// Whether that is enough to count as a label.
+    pub is_accepted: Vec<bool>,
+}
+
+impl PseudoLabels {
+    /// Share of the images whose prediction counts as a label, 0 to 1.
+    #[must_use]
+    pub fn accepted(&self) -> f64 {
+        let n_accepted = self.is_accepted.iter().filter(|accepted| **accepted).count();
+        n_accepted as f64 / self.is_accepted.len().max(1) as f64
+    }
 }

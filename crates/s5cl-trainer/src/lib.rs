@@ -29,7 +29,7 @@ pub use average::WeightAverage;
 pub use batch::{Batch, BatchSource, SourceError, Views};
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use error::TrainError;
-pub use event::{Event, StepRecord};
+pub use event::{Event, PseudoLabels, StepRecord};
 pub use files::write_atomic;
 pub use method::{METHODS, Method, MethodConfig, MethodKind};
 pub use optimizer::{OPTIMIZERS, Optimizer, OptimizerConfig, Rule, clip_scale};

@@ -7,7 +7,7 @@ use s5cl_backbone::{Mode, Model, ModelOutput, Normalization};
 use s5cl_losses::{Hierarchy, HierarchyConfig, LabeledViews, Terms, UnlabeledViews};
 use tracing::info_span;
 
-use crate::{Batch, TrainError};
+use crate::{Batch, PseudoLabels, TrainError};
 
 /// A method by name. All share the model, the views and the number of images a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,14 +76,7 @@ pub(crate) struct StepLoss {
     pub(crate) supervised_floor: f64,
     pub(crate) unsupervised_floor: f64,
     pub(crate) pseudo_share: f64,
-    pub(crate) pseudo_accepted: Option<f64>,
-}
-
-/// Predictions on unlabeled images that count as labels.
-struct PseudoLabels {
-    /// u32 `[n]`; an image that was not accepted has a number of its own above the classes.
-    labels: Tensor,
-    accepted: f64,
+    pub(crate) pseudo_labels: Option<PseudoLabels>,
 }
 
 impl Method {
@@ -159,49 +152,55 @@ impl Method {
 
         let Some(unlabeled) = &batch.unlabeled else {
             let terms = self.hierarchy.forward(labeled, None)?;
-            let (unsupervised_floor, pseudo_share, pseudo_accepted) = (0.0, 0.0, None);
+            let (unsupervised_floor, pseudo_share, pseudo_labels) = (0.0, 0.0, None);
             return Ok(StepLoss {
                 terms,
                 supervised_floor,
                 unsupervised_floor,
                 pseudo_share,
-                pseudo_accepted,
+                pseudo_labels,
             });
         };
         let n_unlabeled = unlabeled.n_images;
         let embeddings = output.embeddings.narrow(0, 2 * n_labeled, 2 * n_unlabeled)?;
         let weak_logits = output.logits.narrow(0, 2 * n_labeled, n_unlabeled)?;
-        let pseudo = self.pseudo_labels(&weak_logits)?;
+        let pseudo_labels = self.pseudo_labels(&weak_logits)?;
+        let positives = labels_of_positives(&pseudo_labels, output.logits.dim(D::Minus1)?);
         let pseudo_share = self.pseudo_share(step);
         let views = UnlabeledViews {
             embeddings: &embeddings,
-            pseudo_labels: Some(&pseudo.labels),
+            pseudo_labels: Some(&Tensor::new(positives.as_slice(), embeddings.device())?),
             pseudo_share,
         };
         Ok(StepLoss {
             terms: self.hierarchy.forward(labeled, Some(views))?,
             supervised_floor,
-            unsupervised_floor: self
-                .hierarchy
-                .unsupervised_floor(&pseudo.labels.to_vec1()?, pseudo_share),
+            unsupervised_floor: self.hierarchy.unsupervised_floor(&positives, pseudo_share),
             pseudo_share,
-            pseudo_accepted: Some(pseudo.accepted),
+            pseudo_labels: Some(pseudo_labels),
         })
     }
 
-    /// The class that the classifier sees in each weak view, where it is sure enough.
+    /// The class that the classifier sees in each weak view, and whether it is sure enough.
     fn pseudo_labels(&self, weak_logits: &Tensor) -> Result<PseudoLabels> {
-        let (n_images, n_classes) = weak_logits.dims2()?;
         let logits = weak_logits.detach();
-        let confidence = candle_nn::ops::softmax(&logits, D::Minus1)?.max(D::Minus1)?;
-        let is_accepted = confidence.ge(self.config.pseudo_threshold)?;
-        let own_class =
-            Tensor::arange(n_classes as u32, (n_classes + n_images) as u32, logits.device())?;
-        let labels = is_accepted.where_cond(&logits.argmax(D::Minus1)?, &own_class)?;
-        let accepted =
-            is_accepted.to_dtype(candle_core::DType::F32)?.mean_all()?.to_scalar::<f32>()?;
-        Ok(PseudoLabels { labels, accepted: f64::from(accepted) })
+        let confidences = candle_nn::ops::softmax(&logits, D::Minus1)?.max(D::Minus1)?;
+        let confidences: Vec<f32> = confidences.to_vec1()?;
+        let threshold = self.config.pseudo_threshold as f32;
+        let is_accepted = confidences.iter().map(|confidence| *confidence >= threshold).collect();
+        Ok(PseudoLabels { classes: logits.argmax(D::Minus1)?.to_vec1()?, confidences, is_accepted })
     }
+}
+
+/// The pseudo-labels as contrast takes them: an image without one is a class of its own, with a
+/// number above the classes.
+fn labels_of_positives(pseudo_labels: &PseudoLabels, n_classes: usize) -> Vec<u32> {
+    let PseudoLabels { classes, is_accepted, .. } = pseudo_labels;
+    let own_classes = n_classes as u32..;
+    let images = classes.iter().zip(is_accepted).zip(own_classes);
+    images
+        .map(|((&class_idx, &is_accepted), own)| if is_accepted { class_idx } else { own })
+        .collect()
 }
 
 #[cfg(test)]
@@ -210,7 +209,7 @@ mod tests {
     use s5cl_backbone::{ENCODERS, Model, ModelConfig, Normalization, Parameters};
     use s5cl_losses::HierarchyConfig;
 
-    use super::{Method, MethodConfig, MethodKind};
+    use super::{Method, MethodConfig, MethodKind, labels_of_positives};
     use crate::{Batch, Views};
 
     fn config() -> MethodConfig {
@@ -279,8 +278,8 @@ mod tests {
         let method = Method::new(MethodConfig { pseudo_threshold: 0.9, ..config() })?;
         let logits = Tensor::new(&[[9_f32, 0.0], [0.1, 0.0], [0.0, 9.0]], &Device::Cpu)?;
         let pseudo = method.pseudo_labels(&logits)?;
-        assert_eq!(pseudo.labels.to_vec1::<u32>()?, [0, 3, 1]);
-        assert!((pseudo.accepted - 2.0 / 3.0).abs() < 1e-6);
+        assert_eq!(labels_of_positives(&pseudo, 2), [0, 3, 1]);
+        assert!((pseudo.accepted() - 2.0 / 3.0).abs() < 1e-6);
         Ok(())
     }
 

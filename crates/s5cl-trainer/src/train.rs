@@ -9,8 +9,8 @@ use tracing::info_span;
 
 use crate::method::StepLoss;
 use crate::{
-    Batch, BatchSource, Checkpoints, Event, Method, Schedule, SourceError, StepRecord, TrainError,
-    TrainState, clip_scale,
+    Batch, BatchSource, Checkpoints, Event, Method, PseudoLabels, Schedule, SourceError,
+    StepRecord, TrainError, TrainState, clip_scale,
 };
 
 /// How long and how a run trains.
@@ -144,7 +144,8 @@ fn step_record(loss: &StepLoss, batch: &Batch, step: u64) -> candle_core::Result
         unsupervised_floor: terms.unsupervised.is_some().then_some(loss.unsupervised_floor),
         classification: value(&terms.classification)?,
         pseudo_share: loss.pseudo_share,
-        pseudo_accepted: loss.pseudo_accepted,
+        pseudo_accepted: loss.pseudo_labels.as_ref().map(PseudoLabels::accepted),
+        pseudo_labels: loss.pseudo_labels.clone(),
         learning_rate: 0.0,
         gradient_norm: 0.0,
         n_views: batch.n_views(),

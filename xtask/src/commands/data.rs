@@ -7,21 +7,17 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
-use image::imageops::replace;
 use image::{ImageFormat, RgbImage};
 use s5cl_data::synthetic::TissueConfig;
 use s5cl_data::{CommonSize, Dataset, LabelBudget, Spec, open, partition, resize};
-use s5cl_eval::{
-    Confusion, EvalError, Features, Standardizer, color_features, knn_predict, thumbnail_features,
-};
 use s5cl_random::named_stream;
 use s5cl_trainer::write_atomic;
 
+use crate::evaluation::{sheet, shortcuts};
 use crate::experiment::with_labels;
 use crate::failure::BadInput;
 use crate::system::workspace_root;
 use crate::table::{Table, fraction};
-use crate::tiles::read_tiles;
 
 /// Images of each class on a contact sheet.
 const SHEET_COLUMNS: usize = 8;
@@ -66,7 +62,7 @@ impl Args {
             Command::List => list(&workspace_root().join("datasets")),
             Command::Inspect { spec, out, seed, baselines } => {
                 inspect(&spec, &out, seed)?;
-                if baselines { shortcuts(&spec) } else { Ok(()) }
+                if baselines { without_shapes(&spec) } else { Ok(()) }
             }
         }
     }
@@ -121,40 +117,23 @@ fn inspect(spec: &str, out: &Path, seed: u64) -> Result<()> {
 }
 
 /// What can be told without looking at shapes, and how fast tiles come on one thread.
-fn shortcuts(spec: &str) -> Result<()> {
+fn without_shapes(spec: &str) -> Result<()> {
     let dataset = open(&spec.parse()?)?;
     let size = dataset.common_size()?.longest_side();
     let dataset = Arc::new(dataset.resized(size));
     let parts = partition(&dataset, LabelBudget::All, 0)?;
     let (train, test) =
         (with_labels(&dataset, &parts.labeled)?, with_labels(&dataset, &parts.test)?);
-    let labels = |samples: &[(usize, u32)]| {
-        samples.iter().map(|(_, class_idx)| *class_idx).collect::<Vec<u32>>()
-    };
     let started = Instant::now();
-    let (train_tiles, test_tiles) = (
-        read_tiles(&dataset, &parts.labeled, size, 0)?,
-        read_tiles(&dataset, &parts.test, size, 0)?,
-    );
+    for &sample_idx in parts.labeled.iter().chain(&parts.test) {
+        dataset.tile(sample_idx)?;
+    }
     let per_second = (train.len() + test.len()) as f64 / started.elapsed().as_secs_f64();
     let mut table = Table::new(&["kNN, k = 15, all labels", "balanced accuracy on test"]);
-    let side = size as usize;
-    type Describe = fn(&[u8], usize, usize, usize) -> std::result::Result<Features, EvalError>;
-    let features: [(&str, Describe); 2] =
-        [("mean and spread of color", color_features), ("8 x 8 pixels", thumbnail_features)];
-    for (name, describe) in features {
-        let fitted = describe(&train_tiles.pixels, train.len(), side, side)?;
-        let standardizer = Standardizer::fit(&fitted)?;
-        let query =
-            standardizer.transform(&describe(&test_tiles.pixels, test.len(), side, side)?)?;
-        let predicted = knn_predict(
-            &standardizer.transform(&fitted)?,
-            &labels(&train),
-            &query,
-            SHORTCUT_NEIGHBORS,
-        )?;
-        let confusion = Confusion::new(dataset.n_classes(), &labels(&test), &predicted)?;
-        table.row(vec![name.to_owned(), fraction(confusion.balanced_accuracy())]);
+    let results = shortcuts(&dataset, &train, &test, size, SHORTCUT_NEIGHBORS, 0)?;
+    for (name, (_, result)) in ["mean and spread of color", "8 x 8 pixels"].into_iter().zip(results)
+    {
+        table.row(vec![name.to_owned(), fraction(result.balanced_accuracy)]);
     }
     println!("\n{}\n{per_second:.0} tiles of {size} px a second on one thread", table.text());
     Ok(())
@@ -182,25 +161,20 @@ fn counts(dataset: &Dataset) -> Table {
     table
 }
 
-/// Some images of every class, one row a class.
+/// Some images of every class, one row a class; black where a class has fewer.
 fn contact_sheet(dataset: &Dataset, seed: u64) -> Result<RgbImage> {
-    let cell = SHEET_TILE + SHEET_GAP;
-    let rows = dataset.n_classes() as u32;
-    let mut sheet = RgbImage::new(cell * SHEET_COLUMNS as u32 - SHEET_GAP, cell * rows - SHEET_GAP);
-    for class_idx in 0..rows {
+    let mut tiles = Vec::new();
+    for class_idx in 0..dataset.n_classes() as u32 {
         let mut members: Vec<usize> = (0..dataset.samples.len())
             .filter(|&i| dataset.samples[i].class_idx == Some(class_idx))
             .collect();
         named_stream(seed, &format!("sheet/{class_idx}")).shuffle(&mut members);
-        for (column, sample_idx) in members.into_iter().take(SHEET_COLUMNS).enumerate() {
-            let tile = resize(&dataset.tile(sample_idx)?, SHEET_TILE)?;
-            replace(
-                &mut sheet,
-                &tile,
-                i64::from(cell) * column as i64,
-                i64::from(cell * class_idx),
-            );
+        for column in 0..SHEET_COLUMNS {
+            tiles.push(match members.get(column) {
+                Some(&sample_idx) => resize(&dataset.tile(sample_idx)?, SHEET_TILE)?,
+                None => RgbImage::new(SHEET_TILE, SHEET_TILE),
+            });
         }
     }
-    Ok(sheet)
+    Ok(sheet(&tiles, SHEET_COLUMNS, SHEET_GAP))
 }

@@ -7,4 +7,5 @@ pub(crate) mod embed;
 pub(crate) mod evaluate;
 pub(crate) mod predict;
 pub(crate) mod report;
+pub(crate) mod retrieve;
 pub(crate) mod train;

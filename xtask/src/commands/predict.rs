@@ -1,13 +1,12 @@
 //! `predict`: the classes of images as a CSV file.
 
-use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
 use s5cl_data::open_images;
-use s5cl_trainer::write_atomic;
 
+use crate::evaluation::write_table;
 use crate::inference::{Predictor, argmax};
 use crate::run_folder::{RunFolder, require_folder};
 
@@ -37,50 +36,14 @@ impl Args {
         let predictions = predictor.predict(&dataset, &samples, self.workers)?;
 
         let names = &predictor.card.class_names;
-        let mut csv = "path,label,confidence".to_owned();
-        for name in names {
-            csv.push(',');
-            csv.push_str(&field(name));
-        }
-        csv.push('\n');
-        for (sample, row) in
-            dataset.samples.iter().zip(predictions.probabilities.chunks(names.len()))
-        {
+        let rows = predictions.probabilities.chunks(names.len());
+        let rows = dataset.samples.iter().zip(rows).map(|(sample, row)| {
             let class_idx = argmax(row);
-            write!(
-                csv,
-                "{},{},{:.6}",
-                field(&sample.id),
-                field(&names[class_idx]),
-                row[class_idx]
-            )?;
-            for probability in row {
-                write!(csv, ",{probability:.6}")?;
-            }
-            csv.push('\n');
-        }
-        write_atomic(&self.out, csv.as_bytes())?;
+            let cells = [&sample.id, &names[class_idx], &row[class_idx].to_string()];
+            (cells.map(String::from).to_vec(), row)
+        });
+        write_table(&self.out, &["path", "label", "confidence"], names, rows)?;
         println!("{} images: {}", samples.len(), self.out.display());
         Ok(())
-    }
-}
-
-/// A field as RFC 4180 quotes it where it has to be quoted.
-fn field(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::field;
-
-    #[test]
-    fn field_with_a_comma_or_quote_is_quoted() {
-        assert_eq!(field("a/b.png"), "a/b.png");
-        assert_eq!(field("a, \"b\".png"), "\"a, \"\"b\"\".png\"");
     }
 }

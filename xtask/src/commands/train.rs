@@ -10,7 +10,7 @@ use crate::config::{Overrides, RunConfig, resolve};
 use crate::outcome::Finished;
 use crate::run_folder::{RunFolder, default_path, refuse_existing};
 use crate::system::{Device, start_tracing, stop_on_signal};
-use crate::table::{Table, fraction};
+use crate::table::{Table, fraction, with_interval};
 use crate::training::{Options, Run};
 
 #[derive(clap::Args)]
@@ -112,7 +112,7 @@ impl Args {
             describe(&run);
         }
         let trained = run.train()?;
-        let finished = run.finish(&trained)?;
+        let finished = run.finish(&trained, true)?;
         print_result(&run, &finished);
         self.print_json(&finished.metrics)
     }
@@ -176,14 +176,18 @@ fn describe(run: &Run<'_>) {
 }
 
 fn print_result(run: &Run<'_>, finished: &Finished) {
-    let Finished { test, color, metrics } = finished;
-    let mut table = Table::new(&["test", "accuracy", "balanced", "macro F1", "weighted F1"]);
-    for (name, result) in [(run.config.method.as_str(), test), ("color kNN", color)] {
-        let values =
-            [result.accuracy, result.balanced_accuracy, result.macro_f1, result.weighted_f1];
-        let mut row = vec![name.to_owned()];
-        row.extend(values.map(fraction));
-        table.row(row);
+    let Finished { test, shortcuts, metrics } = finished;
+    let mut table = Table::new(&["test", "accuracy", "balanced", "macro F1"]);
+    let interval = |key: &str| test.intervals.as_ref()?.get(key).copied();
+    table.row(vec![
+        run.config.method.clone(),
+        with_interval(test.accuracy, interval("accuracy")),
+        with_interval(test.balanced_accuracy, interval("balanced_accuracy")),
+        with_interval(test.macro_f1, interval("macro_f1")),
+    ]);
+    for (name, (_, result)) in ["color kNN", "8 x 8 pixels kNN"].into_iter().zip(shortcuts) {
+        let values = [result.accuracy, result.balanced_accuracy, result.macro_f1];
+        table.row([vec![name.to_owned()], values.map(fraction).to_vec()].concat());
     }
     let guess = fraction(chance(run.experiment.dataset.n_classes()));
     table.row(vec!["chance".to_owned(), String::new(), guess]);
@@ -191,10 +195,11 @@ fn print_result(run: &Run<'_>, finished: &Finished) {
 
     let mut classes = Table::new(&["class", "recall", "images"]);
     for class in &test.per_class {
-        let recall = class.recall.map_or_else(|| "-".to_owned(), fraction);
+        let recall = class.recall.map(|recall| with_interval(recall, class.recall_interval));
+        let recall = recall.unwrap_or_else(|| "-".to_owned());
         classes.row(vec![class.name.clone(), recall, class.support.to_string()]);
     }
-    println!("{}", classes.text());
+    println!("{}in brackets: 95 % intervals\n", classes.text());
 
     let shares = metrics["timing"].as_object().into_iter().flatten();
     let shares: Vec<String> = crate::timing::PARTS

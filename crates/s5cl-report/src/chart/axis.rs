@@ -19,10 +19,47 @@ pub(crate) struct Axis {
     pub(crate) low: f64,
     pub(crate) high: f64,
     format: TickFormat,
-    step: f64,
+    scale: Scale,
 }
 
+/// How values are spread over the axis, and which of them are ticks.
+#[derive(Clone, Debug)]
+enum Scale {
+    /// Evenly; every multiple of `step`.
+    Linear { step: f64 },
+    /// By their logarithm; these values.
+    Log { ticks: Vec<f64> },
+}
+
+/// Share of a logarithmic axis that two labels keep between them.
+const LEAST_LABEL_DISTANCE: f64 = 0.08;
+/// Share of a logarithmic axis beyond its first and last value.
+const LOG_MARGIN: f64 = 0.08;
+
 impl Axis {
+    /// A logarithmic axis whose ticks are the given positive values, in any order; others are
+    /// left out.
+    pub(crate) fn log(values: impl IntoIterator<Item = f64>, format: TickFormat) -> Self {
+        let mut values: Vec<f64> =
+            values.into_iter().filter(|value| value.is_finite() && *value > 0.0).collect();
+        values.sort_by(f64::total_cmp);
+        values.dedup();
+        let (first, last) = match (values.first(), values.last()) {
+            (Some(&first), Some(&last)) => (first, last),
+            _ => (1.0, 1.0),
+        };
+        let extent = (last / first).ln().max(1.0);
+        let margin = (LOG_MARGIN * extent).exp();
+        let mut ticks: Vec<f64> = Vec::new();
+        for value in values {
+            let has_room = |last: &f64| (value / last).ln() > LEAST_LABEL_DISTANCE * extent;
+            if ticks.last().is_none_or(has_room) {
+                ticks.push(value);
+            }
+        }
+        Self { low: first / margin, high: last * margin, format, scale: Scale::Log { ticks } }
+    }
+
     /// An axis over a range with about `n_ticks` round ticks; a range without extent is widened.
     pub(crate) fn new(range: (f64, f64), n_ticks: u32, format: TickFormat) -> Self {
         let (low, high) = range;
@@ -44,7 +81,7 @@ impl Axis {
             .find(|step| *step >= rough * 0.7)
             .unwrap_or(10.0 * power);
         let step = if format == TickFormat::Count { step.max(1.0) } else { step };
-        Self { low, high, format, step }
+        Self { low, high, format, scale: Scale::Linear { step } }
     }
 
     /// The same with `share` of the range added at both ends.
@@ -55,29 +92,39 @@ impl Axis {
 
     /// The round values inside, each with its label.
     pub(crate) fn ticks(&self) -> Vec<(f64, String)> {
+        let step = match &self.scale {
+            Scale::Linear { step } => *step,
+            Scale::Log { ticks } => {
+                return ticks.iter().map(|&value| (value, self.label(value, 1.0))).collect();
+            }
+        };
         // In whole steps, so that rounding does not add up.
-        let first = (self.low / self.step - 1e-6).ceil();
-        let n = ((self.high / self.step + 1e-6).floor() - first).max(-1.0) as usize + 1;
+        let first = (self.low / step - 1e-6).ceil();
+        let n = ((self.high / step + 1e-6).floor() - first).max(-1.0) as usize + 1;
         (0..n)
-            .map(|index| (first + index as f64) * self.step)
-            .map(|value| (value, self.label(value)))
+            .map(|index| (first + index as f64) * step)
+            .map(|value| (value, self.label(value, step)))
             .collect()
     }
 
     /// Where a value lies between the coordinates of the axis' two ends.
     pub(crate) fn position(&self, value: f64, from: f64, to: f64) -> f64 {
-        from + (value - self.low) / (self.high - self.low) * (to - from)
+        let share = match self.scale {
+            Scale::Linear { .. } => (value - self.low) / (self.high - self.low),
+            Scale::Log { .. } => (value / self.low).ln() / (self.high / self.low).ln(),
+        };
+        from + share * (to - from)
     }
 
-    fn label(&self, value: f64) -> String {
+    fn label(&self, value: f64, step: f64) -> String {
         // Adding zero turns -0 into 0.
         let value = value + 0.0;
         match self.format {
             TickFormat::Percent => format!("{:.0}\u{202f}%", 100.0 * value),
             TickFormat::Count => count(value.max(0.0).round() as u64),
-            TickFormat::Number if !(1e-5..1e6).contains(&self.step) => format!("{value:.1e}"),
+            TickFormat::Number if !(1e-5..1e6).contains(&step) => format!("{value:.1e}"),
             TickFormat::Number => {
-                let n_decimals = (-self.step.log10() - 1e-9).ceil().max(0.0) as usize;
+                let n_decimals = (-step.log10() - 1e-9).ceil().max(0.0) as usize;
                 format!("{value:.n_decimals$}")
             }
         }
@@ -114,6 +161,20 @@ mod tests {
             assert!(axis.position(value, 0.0, 100.0).is_finite());
         }
         assert_eq!(labels((0.0, 0.0), TickFormat::Count), ["0"]);
+    }
+
+    #[test]
+    fn log_axis_has_its_values_as_ticks_and_no_crowd() {
+        let ticks = |values: &[f64]| -> Vec<String> {
+            let axis = Axis::log(values.iter().copied(), TickFormat::Count);
+            axis.ticks().into_iter().map(|tick| tick.1).collect()
+        };
+        assert_eq!(ticks(&[100.0, 5.0, 20.0, 20.0, 0.0, f64::NAN]), ["5", "20", "100"]);
+        assert_eq!(ticks(&[1.0, 1000.0, 1001.0]), ["1", "1,000"]);
+        assert!(ticks(&[]).is_empty());
+        let axis = Axis::log([5.0, 20.0, 80.0], TickFormat::Count);
+        assert!((axis.position(20.0, 0.0, 10.0) - 5.0).abs() < 1e-9);
+        assert!(axis.position(5.0, 0.0, 10.0) > 0.0);
     }
 
     #[test]

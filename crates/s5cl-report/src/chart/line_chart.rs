@@ -1,8 +1,8 @@
-//! Lines over steps.
+//! Lines on two axes.
 
 use std::fmt::Write;
 
-use super::{At, Axis, Escaped, svg};
+use super::{At, Axis, Escaped, Mark, svg};
 use crate::series::{Point, is_drawable};
 
 const WIDTH: f64 = 440.0;
@@ -25,16 +25,19 @@ pub(crate) enum LineStyle {
     Third,
     /// What the values cannot go below, or have to be above.
     Floor,
+    /// One of several that stand side by side, each with its own mark.
+    Series(Mark),
 }
 
 impl LineStyle {
-    fn class(self) -> &'static str {
+    fn class(self) -> String {
         match self {
-            Self::Raw => "raw",
-            Self::Main => "main",
-            Self::Second => "second",
-            Self::Third => "third",
-            Self::Floor => "floor",
+            Self::Raw => "raw".to_owned(),
+            Self::Main => "main".to_owned(),
+            Self::Second => "second".to_owned(),
+            Self::Third => "third".to_owned(),
+            Self::Floor => "floor".to_owned(),
+            Self::Series(mark) => format!("series {}", mark.class()),
         }
     }
 }
@@ -44,8 +47,25 @@ impl LineStyle {
 pub(crate) struct Line {
     pub(crate) style: LineStyle,
     pub(crate) points: Vec<Point>,
-    /// Whether every point is marked, for lines of few measurements.
-    pub(crate) has_dots: bool,
+    /// Every so many-th point has a dot; `None` has no dot.
+    pub(crate) dot_stride: Option<usize>,
+    /// Vertical bars from a low to a high value, `(x, low, high)`.
+    pub(crate) intervals: Vec<(f64, f64, f64)>,
+    /// Moves points and bars to the right, in the chart's units, so that they do not cover those
+    /// of other lines.
+    pub(crate) shift: f64,
+}
+
+impl Line {
+    /// A line without dots and bars.
+    pub(crate) fn new(style: LineStyle, points: Vec<Point>) -> Self {
+        Self { style, points, dot_stride: None, intervals: Vec::new(), shift: 0.0 }
+    }
+
+    /// With a dot at every point, for lines of few measurements.
+    pub(crate) fn with_dots(self) -> Self {
+        Self { dot_stride: Some(1), ..self }
+    }
 }
 
 /// Lines on a pair of axes.
@@ -56,6 +76,7 @@ pub(crate) struct LineChart<'a> {
     pub(crate) title: &'a str,
     /// The chart in words, for readers who cannot see it.
     pub(crate) description: &'a str,
+    pub(crate) x_label: &'a str,
     pub(crate) x_axis: &'a Axis,
     pub(crate) y_axis: &'a Axis,
     pub(crate) lines: &'a [Line],
@@ -100,8 +121,9 @@ impl LineChart<'_> {
         }
         writeln!(
             out,
-            "<text class=\"tick\" x=\"{RIGHT}\" y=\"{}\" text-anchor=\"end\">step</text>",
-            At(HEIGHT - 5.0)
+            "<text class=\"tick\" x=\"{RIGHT}\" y=\"{}\" text-anchor=\"end\">{}</text>",
+            At(HEIGHT - 5.0),
+            Escaped(self.x_label),
         )
     }
 
@@ -134,15 +156,27 @@ impl LineChart<'_> {
             At(BOTTOM - TOP + 6.0),
         )?;
         for line in self.lines {
-            let path = self.path(&line.points)?;
+            let path = self.path(line)?;
             let class = line.style.class();
+            for &(x, low, high) in &line.intervals {
+                let ((x, low), (_, high)) = (self.place(line, x, low), self.place(line, x, high));
+                write!(out, "<path class=\"interval {class}\" d=\"M{x} {low}V{high}\"/>")?;
+            }
             if !path.is_empty() {
                 writeln!(out, "<path class=\"line {class}\" d=\"{path}\"/>")?;
             }
-            for &(x, y) in line.points.iter().filter(|point| line.has_dots && is_drawable(point.1))
-            {
-                let (x, y) = self.place(x, y);
-                write!(out, "<circle class=\"dot {class}\" cx=\"{x}\" cy=\"{y}\" r=\"2.6\"/>")?;
+            let dots = line.dot_stride.map(|stride| line.points.iter().step_by(stride.max(1)));
+            for &(x, y) in dots.into_iter().flatten().filter(|point| is_drawable(point.1)) {
+                let (x, y) = self.place(line, x, y);
+                if let LineStyle::Series(mark) = line.style {
+                    let (path, class) = (mark.path(), mark.class());
+                    write!(
+                        out,
+                        "<path class=\"mark {class}\" transform=\"translate({x} {y})\" d=\"{path}\"/>"
+                    )?;
+                } else {
+                    write!(out, "<circle class=\"dot {class}\" cx=\"{x}\" cy=\"{y}\" r=\"2.6\"/>")?;
+                }
             }
         }
         writeln!(out, "</g>")
@@ -150,11 +184,12 @@ impl LineChart<'_> {
 
     /// The line as path data; a lone point is a stroke of no length, which round caps show as a
     /// dot.
-    fn path(&self, points: &[Point]) -> Result<String, std::fmt::Error> {
+    fn path(&self, line: &Line) -> Result<String, std::fmt::Error> {
         let mut path = String::new();
-        for segment in points.split(|point| !is_drawable(point.1)).filter(|part| !part.is_empty()) {
+        let segments = line.points.split(|point| !is_drawable(point.1));
+        for segment in segments.filter(|part| !part.is_empty()) {
             for (index, &(x, y)) in segment.iter().enumerate() {
-                let (x, y) = self.place(x, y);
+                let (x, y) = self.place(line, x, y);
                 let command = match index {
                     0 => "M",
                     1 => "L",
@@ -169,10 +204,10 @@ impl LineChart<'_> {
         Ok(path)
     }
 
-    fn place(&self, x: f64, y: f64) -> (At, At) {
+    fn place(&self, line: &Line, x: f64, y: f64) -> (At, At) {
         // Far outside the frame everything looks the same, and coordinates stay short.
         let y = self.y_axis.position(y, BOTTOM, TOP).clamp(-HEIGHT, 2.0 * HEIGHT);
-        (At(self.x_axis.position(x, LEFT, RIGHT)), At(y))
+        (At(self.x_axis.position(x, LEFT, RIGHT) + line.shift), At(y))
     }
 }
 
@@ -186,9 +221,13 @@ mod tests {
             id: "loss",
             title: "Loss <total>",
             description: "falls",
+            x_label: "step",
             x_axis: &Axis::new((0.0, 10.0), 5, TickFormat::Count),
             y_axis: &Axis::new((0.0, 1.0), 5, TickFormat::Number),
-            lines: &[Line { style: LineStyle::Main, points, has_dots }],
+            lines: &[Line {
+                dot_stride: has_dots.then_some(1),
+                ..Line::new(LineStyle::Main, points)
+            }],
             marker: Some((8.0, "pseudo-labels")),
         }
         .to_svg()
@@ -208,6 +247,28 @@ mod tests {
         assert!(svg.contains("d=\"M50 194L87.6 108M200.4 108h0\""), "{svg}");
         assert_eq!(svg.matches("<circle").count(), 3);
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
+    }
+
+    #[test]
+    fn series_has_its_own_marks_and_bars() {
+        let line = Line {
+            intervals: vec![(5.0, 0.25, 0.75)],
+            shift: 2.0,
+            ..Line::new(LineStyle::Series(Mark::of(1)), vec![(5.0, 0.5)]).with_dots()
+        };
+        let svg = LineChart {
+            id: "curve",
+            title: "t",
+            description: "d",
+            x_label: "labels",
+            x_axis: &Axis::new((0.0, 10.0), 5, TickFormat::Count),
+            y_axis: &Axis::new((0.0, 1.0), 5, TickFormat::Number),
+            lines: &[line],
+            marker: None,
+        }
+        .to_svg();
+        assert!(svg.contains("class=\"interval series c1\" d=\"M240 151V65\""), "{svg}");
+        assert!(svg.contains("class=\"mark c1\" transform=\"translate(240 108)\""));
     }
 
     #[test]

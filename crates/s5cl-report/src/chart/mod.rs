@@ -2,15 +2,27 @@
 
 use std::fmt::{self, Display};
 
+mod area_chart;
 mod axis;
 mod bars;
+mod dot_rows;
 mod heat_map;
 mod line_chart;
+mod map;
+mod mark;
+mod reliability;
+mod shares;
 
+pub(crate) use area_chart::area_chart;
 pub(crate) use axis::{Axis, TickFormat};
 pub(crate) use bars::{Bar, bars};
+pub(crate) use dot_rows::dot_rows;
 pub(crate) use heat_map::{heat_map, natural_width};
 pub(crate) use line_chart::{Line, LineChart, LineStyle};
+pub(crate) use map::{MapPoint, map};
+pub(crate) use mark::{Mark, mark_definitions};
+pub(crate) use reliability::reliability;
+pub(crate) use shares::shares;
 
 /// A coordinate in the chart's own units, written with one decimal at most.
 struct At(f64);

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::chart::{heat_map, natural_width};
-use crate::format::{NO_VALUE, count, decimal, percent};
-use crate::run::{Class, Run, Test};
+use crate::format::{NO_VALUE, count, decimal, percent, percent_range};
+use crate::run::{Class, Interval, Run, Test};
 
 /// How far the matrix may shrink until its counts are too small to read.
 const LEAST_SCALE: f64 = 0.6;
@@ -19,6 +19,9 @@ pub(super) struct Classes {
     matrix_least_width: f64,
     mistakes: Vec<Mistake>,
     rows: Vec<Row>,
+    /// Which columns any class has a value for.
+    has_intervals: bool,
+    has_rankings: bool,
 }
 
 /// A class taken for another, in words.
@@ -34,16 +37,19 @@ struct Row {
     name: String,
     support: String,
     recall: String,
+    recall_interval: String,
     precision: String,
     f1: String,
     /// Length of the bar behind F1, in percent of the cell.
     f1_percent: u32,
+    auroc: String,
+    average_precision: String,
 }
 
 impl Classes {
     pub(super) fn new(run: &Run) -> Self {
         let test = &run.metrics.test;
-        let names = class_names(test);
+        let names = run.class_names();
         let mistakes = mistakes(test, &names);
         Self {
             matrix_svg: (!test.confusion.is_empty()).then(|| matrix(test, &names, &mistakes)),
@@ -51,6 +57,11 @@ impl Classes {
             matrix_least_width: (natural_width(&names) * LEAST_SCALE).round(),
             mistakes,
             rows: test.per_class.iter().map(Row::new).collect(),
+            has_intervals: test.per_class.iter().any(|class| class.recall_interval.is_some()),
+            has_rankings: test
+                .per_class
+                .iter()
+                .any(|class| class.auroc.or(class.average_precision).is_some()),
         }
     }
 }
@@ -62,9 +73,12 @@ impl Row {
             name: if class.name.is_empty() { NO_VALUE.to_owned() } else { class.name.clone() },
             support: count(class.support),
             recall: percent(class.recall),
+            recall_interval: percent_range(class.recall_interval.and_then(Interval::ends)),
             precision: percent(class.precision),
             f1: decimal(class.f1, 3),
             f1_percent: (100.0 * f1.clamp(0.0, 1.0)).round() as u32,
+            auroc: decimal(class.auroc, 3),
+            average_precision: decimal(class.average_precision, 3),
         }
     }
 }
@@ -84,15 +98,6 @@ fn matrix(test: &Test, names: &[String], mistakes: &[Mistake]) -> String {
         description += &format!(" Most frequent mistakes: {}.", words.join("; "));
     }
     heat_map("confusion", "Confusion matrix", &description, names, &test.confusion)
-}
-
-/// Names from the table of classes; without it, class indices.
-fn class_names(test: &Test) -> Vec<String> {
-    if test.per_class.is_empty() {
-        (0..test.confusion.len()).map(|class_idx| class_idx.to_string()).collect()
-    } else {
-        test.per_class.iter().map(|class| class.name.clone()).collect()
-    }
 }
 
 /// The largest counts off the diagonal, in words.

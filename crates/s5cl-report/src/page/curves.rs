@@ -12,7 +12,7 @@ use crate::series::{Point, range_of, range_without_spikes, smooth, thin_evenly, 
 /// Bins of the raw values; each gives up to two points.
 const N_RAW_BINS: usize = 220;
 /// Points of a smoothed line.
-const N_SMOOTH: usize = 220;
+pub(super) const N_SMOOTH: usize = 220;
 /// Up to this many measurements each has a dot.
 const MOST_DOTS: usize = 40;
 /// The label at the step from which pseudo-labels are used.
@@ -73,13 +73,24 @@ const TERMS: [Term; 4] = [
 ];
 
 /// What all charts share.
-struct Frame {
-    x_axis: Axis,
+pub(super) struct Frame {
+    pub(super) x_axis: Axis,
     switch: Option<u64>,
-    half_window: usize,
+    pub(super) half_window: usize,
 }
 
 impl Frame {
+    pub(super) fn new(run: &Run) -> Self {
+        let events = &run.events;
+        let steps = || events.train.keys().chain(events.validation.keys()).copied();
+        let (first, last) = (steps().min().unwrap_or(0), steps().max().unwrap_or(0));
+        Self {
+            x_axis: Axis::new((first as f64, last as f64), 4, TickFormat::Count),
+            switch: events.pseudo_labels_from(),
+            half_window: (events.train.len() / 60).min(100),
+        }
+    }
+
     fn marker(&self) -> Option<(f64, &'static str)> {
         self.switch.map(|step| (step as f64, MARKER))
     }
@@ -88,13 +99,7 @@ impl Frame {
 impl Curves {
     pub(super) fn new(run: &Run) -> Self {
         let events = &run.events;
-        let steps = || events.train.keys().chain(events.validation.keys()).copied();
-        let (first, last) = (steps().min().unwrap_or(0), steps().max().unwrap_or(0));
-        let frame = Frame {
-            x_axis: Axis::new((first as f64, last as f64), 4, TickFormat::Count),
-            switch: events.pseudo_labels_from(),
-            half_window: (events.train.len() / 60).min(100),
-        };
+        let frame = Frame::new(run);
         let chance = run.metrics.baselines.get("chance").copied().flatten();
         Self {
             losses: TERMS
@@ -148,17 +153,18 @@ fn loss_figure(run: &Run, frame: &Frame, term: &Term) -> Option<Figure> {
         (Some(value), None) => format!("ends at {value:.3}"),
         (None, _) => "never finite".to_owned(),
     };
-    let mut main = line(LineStyle::Main, thin_evenly(&smoothed, N_SMOOTH));
-    main.has_dots = values.len() <= MOST_DOTS;
+    let mut main = Line::new(LineStyle::Main, thin_evenly(&smoothed, N_SMOOTH));
+    main.dot_stride = (values.len() <= MOST_DOTS).then_some(1);
     let chart = LineChart {
         id: term.id,
         title: &format!("Training loss: {}", term.title),
         description: &format!("Over the training steps; {note}."),
+        x_label: "step",
         x_axis: &frame.x_axis,
         y_axis: &Axis::padded(range.unwrap_or((0.0, 1.0)), 0.05, 5, TickFormat::Number),
         lines: &[
-            line(LineStyle::Raw, thin_to_extremes(&values, N_RAW_BINS)),
-            line(LineStyle::Floor, thin_evenly(&floor, N_SMOOTH)),
+            Line::new(LineStyle::Raw, thin_to_extremes(&values, N_RAW_BINS)),
+            Line::new(LineStyle::Floor, thin_evenly(&floor, N_SMOOTH)),
             main,
         ],
         marker: frame.marker(),
@@ -193,17 +199,13 @@ fn smooth_by_phase(points: &[Point], half_window: usize, switch: Option<u64>) ->
     smoothed
 }
 
-fn line(style: LineStyle, points: Vec<Point>) -> Line {
-    Line { style, points, has_dots: false }
-}
-
 fn accuracy_figure(run: &Run, frame: &Frame, chance: Option<f64>) -> Option<Figure> {
     let (_, last) = run.events.validation.last_key_value()?;
     let note = format!("ends at {} balanced accuracy", percent(last.balanced_accuracy));
     let mut lines = Vec::new();
     if let Some(chance) = chance {
         let level = vec![(frame.x_axis.low, chance), (frame.x_axis.high, chance)];
-        lines.push(line(LineStyle::Floor, level));
+        lines.push(Line::new(LineStyle::Floor, level));
     }
     lines.push(measured(run, LineStyle::Third, |e| e.macro_f1));
     lines.push(measured(run, LineStyle::Second, |e| e.accuracy));
@@ -213,6 +215,7 @@ fn accuracy_figure(run: &Run, frame: &Frame, chance: Option<f64>) -> Option<Figu
         id: "validation-accuracy",
         title,
         description: &format!("Balanced accuracy, accuracy and macro F1; {note}."),
+        x_label: "step",
         x_axis: &frame.x_axis,
         y_axis: &Axis::new((0.0, 1.0), 5, TickFormat::Percent),
         lines: &lines,
@@ -231,6 +234,7 @@ fn validation_loss_figure(run: &Run, frame: &Frame) -> Option<Figure> {
         id: "validation-loss",
         title,
         description: &format!("Over the training steps; {note}."),
+        x_label: "step",
         x_axis: &frame.x_axis,
         y_axis: &Axis::padded(range, 0.08, 5, TickFormat::Number),
         lines: &[measured],
@@ -242,5 +246,6 @@ fn validation_loss_figure(run: &Run, frame: &Frame) -> Option<Figure> {
 fn measured(run: &Run, style: LineStyle, value: fn(&ValidationEvent) -> Option<f64>) -> Line {
     let point = |(&step, event)| (step as f64, value(event).unwrap_or(f64::NAN));
     let points: Vec<Point> = run.events.validation.iter().map(point).collect();
-    Line { style, has_dots: points.len() <= MOST_DOTS, points: thin_evenly(&points, N_SMOOTH) }
+    let dot_stride = (points.len() <= MOST_DOTS).then_some(1);
+    Line { dot_stride, ..Line::new(style, thin_evenly(&points, N_SMOOTH)) }
 }

@@ -1,34 +1,51 @@
 //! What the page shows, and in which words.
 
+mod atlas;
+mod calibration;
 mod classes;
 mod curves;
 mod headline;
+mod pictures;
+mod pseudo;
+mod representation;
 mod settings;
+mod template;
 
-use minijinja::Environment;
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Serde;
+mod benchmark;
+mod comparison;
+
 use serde::Serialize;
 
 use crate::error::ReportError;
 use crate::run::Run;
 
+use atlas::Atlas;
+use calibration::Calibration;
 use classes::Classes;
 use curves::Curves;
 use headline::Headline;
+use pictures::Pictures;
+use pseudo::PseudoLabels;
+use representation::Representation;
 use settings::Settings;
 
-const TEMPLATE: &str = include_str!("../../templates/report.html");
-const STYLE: &str = include_str!("../../templates/report.css");
+pub use benchmark::{
+    BenchmarkPage, BenchmarkTable, Curve, CurveLevel, CurveLine, CurvePoint, render_benchmark,
+};
+pub use comparison::{PairedResult, render_comparison};
 
-/// Everything that the template puts into its place. Fields that end in `_svg` are markup; all
-/// others are text, which the template escapes.
+/// Everything that the template puts into its place. Fields that end in `_svg`, `_html`, `_css`
+/// or `_json` are markup; all others are text, which the template escapes.
 #[derive(Serialize)]
 struct Page<'a> {
-    style: &'static str,
     headline: Headline,
-    curves: Curves,
     classes: Classes,
+    calibration: Option<Calibration>,
+    representation: Option<Representation>,
+    atlas: Option<Atlas>,
+    pictures: Pictures,
+    curves: Curves,
+    pseudo: Option<PseudoLabels>,
     settings: Settings<'a>,
 }
 
@@ -59,22 +76,18 @@ struct Figure {
 ///
 /// Only when the page's template has a defect.
 pub fn render(run: &Run) -> Result<String, ReportError> {
-    let page = Page {
-        style: STYLE,
-        headline: Headline::new(run),
-        curves: Curves::new(run),
-        classes: Classes::new(run),
-        settings: Settings::new(run),
-    };
-    let mut environment = Environment::new();
-    environment.set_syntax(
-        SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .keep_trailing_newline(true)
-            .build()?,
-    );
-    // The name's ending turns on the escaping of HTML.
-    environment.add_template("report.html", TEMPLATE)?;
-    Ok(environment.get_template("report.html")?.render(Serde(page))?)
+    template::fill(
+        "report.html",
+        Page {
+            headline: Headline::new(run),
+            classes: Classes::new(run),
+            calibration: Calibration::new(run),
+            representation: Representation::new(run),
+            atlas: Atlas::new(run),
+            pictures: Pictures::new(run),
+            curves: Curves::new(run),
+            pseudo: PseudoLabels::new(run),
+            settings: Settings::new(run),
+        },
+    )
 }

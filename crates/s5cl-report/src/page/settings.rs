@@ -58,8 +58,10 @@ fn timing(timing: &BTreeMap<String, Option<f64>>) -> Option<String> {
         .iter()
         .filter(|(key, _)| STEP_PARTS.iter().all(|part| part.0 != *key))
         .map(|(key, &value)| (words(key), value));
-    let rows: Vec<Bar> =
-        known.chain(other).map(|(label, value)| Bar { label, value, is_main: false }).collect();
+    let rows: Vec<Bar> = known
+        .chain(other)
+        .map(|(label, value)| Bar { label, value, is_main: false, interval: None })
+        .collect();
     let longest = rows.iter().filter_map(|row| row.value).fold(0.0, f64::max);
     let full = if longest > 0.0 { longest } else { 1.0 };
     (!rows.is_empty()).then(|| bars("timing", "Share of a step's time", &rows, full))

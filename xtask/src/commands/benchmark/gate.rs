@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use s5cl_eval::Interval;
 use s5cl_trainer::write_atomic;
 use serde::{Deserialize, Serialize};
 
@@ -54,7 +55,7 @@ pub(super) struct Figure {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Kind {
     /// A mean over seeds, with its interval if it is known: worse below.
-    Accuracy { n_seeds: usize, interval: Option<[f64; 2]> },
+    Accuracy { n_seeds: usize, interval: Option<Interval> },
     /// A value over that of a reference, which is 1 where both do the same: worse on either side.
     Same,
     /// Our speed over a peer's in the same run: worse below.
@@ -183,8 +184,10 @@ impl Expected {
         match figure.kind {
             Kind::Accuracy { n_seeds, interval } => {
                 let interval = interval.filter(|_| n_seeds >= SEEDS_FOR_INTERVAL);
-                let [low, high] =
-                    interval.unwrap_or([mean - FEW_SEEDS_TOLERANCE, mean + FEW_SEEDS_TOLERANCE]);
+                let [low, high] = interval.map_or(
+                    [mean - FEW_SEEDS_TOLERANCE, mean + FEW_SEEDS_TOLERANCE],
+                    <[f64; 2]>::from,
+                );
                 let (low, high) = (low.min(mean - MACHINES), high.max(mean + MACHINES));
                 Self::Accuracy { name, mean, low: round(low), high: round(high) }
             }
@@ -247,10 +250,14 @@ fn round(value: f64) -> f64 {
 mod tests {
     use std::path::Path;
 
+    use s5cl_eval::Interval;
+
     use super::{Baseline, Expected, Figure, Gate, Kind};
     use crate::failure::exit_code;
 
-    const SEEDS: Kind = Kind::Accuracy { n_seeds: 5, interval: Some([0.7, 0.9]) };
+    const SEEDS: Kind =
+        Kind::Accuracy { n_seeds: 5, interval: Some(Interval { low: 0.7, high: 0.9 }) };
+    const NARROW: Option<Interval> = Some(Interval { low: 0.79, high: 0.81 });
 
     fn figure(kind: Kind, value: f64) -> Figure {
         Figure { name: "it".to_owned(), kind, value }
@@ -275,13 +282,13 @@ mod tests {
 
     #[test]
     fn accuracy_of_few_seeds_has_the_tolerance_and_many_at_least_that_of_machines() {
-        let few = Kind::Accuracy { n_seeds: 2, interval: Some([0.79, 0.81]) };
+        let few = Kind::Accuracy { n_seeds: 2, interval: NARROW };
         let low = |kind| match Expected::of(&figure(kind, 0.8)) {
             Expected::Accuracy { low, .. } => low,
             other => panic!("{other:?}"),
         };
         assert_eq!(low(few), 0.72);
-        assert_eq!(low(Kind::Accuracy { n_seeds: 9, interval: Some([0.79, 0.81]) }), 0.78);
+        assert_eq!(low(Kind::Accuracy { n_seeds: 9, interval: NARROW }), 0.78);
         assert_eq!(low(SEEDS), 0.7);
     }
 

@@ -22,6 +22,7 @@ pub(crate) struct Cell {
     pub(crate) learning_rate: f64,
     /// The hash of its split: the same for all methods with this budget and seed.
     pub(crate) split: String,
+    pub(crate) n_classes: u64,
     pub(crate) n_labeled: u64,
     pub(crate) n_unlabeled: u64,
     pub(crate) n_test: u64,
@@ -55,6 +56,7 @@ impl Cell {
             seed: u32::try_from(run.config.seed)?,
             learning_rate: run.config.optimizer.learning_rate,
             split: run.experiment.manifest.hash.clone(),
+            n_classes: count("n_classes"),
             n_labeled: count("n_labeled"),
             n_unlabeled: count("n_unlabeled"),
             n_test: count("n_test"),
@@ -123,7 +125,7 @@ impl Runner<'_> {
         let run = self.open_run(method, budget, seed, rate)?;
         let metrics = match run.folder.metrics() {
             Some(metrics) => metrics,
-            None => run.finish(&train(&run)?)?.metrics,
+            None => run.finish(&train(&run)?, false)?.metrics,
         };
         let cell = Cell::new(&run, budget, &metrics)?;
         let metric = self.settings.metric;

@@ -60,7 +60,7 @@ pub(crate) struct LabelEfficiency {
     /// Any setting, for all methods
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// The folder of all runs, results.json and results.md; a benchmark that was interrupted goes
+    /// The folder of all runs, results.json, results.md and report.html; a benchmark that was interrupted goes
     /// on with the runs in it
     #[arg(long, value_name = "DIR", default_value = "runs/label-efficiency")]
     out: PathBuf,
@@ -107,6 +107,7 @@ impl LabelEfficiency {
         };
         println!("\n{}", outcome.table.text());
         println!("results  {}", page::path(&self.out).display());
+        println!("report   {}", page::report(&self.out).display());
         if self.json {
             println!("{}", outcome.results);
         }
@@ -182,13 +183,13 @@ fn run(
     let options = Options { workers, prefetch: 4, quiet: true, times, should_stop };
     let cells = Runner { settings, out, options: &options }.cells()?;
     let outcome = outcome(settings, &cells)?;
-    let rows = summary::rows(settings, &cells, settings.named()?.as_ref());
+    let rows = summary::rows(settings, &cells, settings.named()?.as_ref())?;
     page::write(out, settings, &outcome.results, &rows)?;
     Ok(outcome)
 }
 
 fn outcome(settings: &Settings, cells: &[cells::Cell]) -> Result<Outcome> {
-    let rows = summary::rows(settings, cells, settings.named()?.as_ref());
+    let rows = summary::rows(settings, cells, settings.named()?.as_ref())?;
     Ok(Outcome {
         results: page::results(settings, cells, &rows),
         figures: summary::figures(settings, &rows),

@@ -1,5 +1,7 @@
 //! Cells over seeds: one row a method and number of labels.
 
+use anyhow::Result;
+use s5cl_eval::{PairedDifference, SeedSummary};
 use serde::Serialize;
 
 use super::cells::Cell;
@@ -7,7 +9,7 @@ use super::preset::Preset;
 use super::settings::{Budget, Metric, Settings};
 use crate::commands::benchmark::gate::{Figure, Kind};
 use crate::commands::benchmark::statistics::{
-    OverSeeds, Paired, interval_text, over_seeds, paired,
+    difference_text, interval_text, over_seeds, paired, spread_text,
 };
 use crate::table::{Table, fraction};
 
@@ -20,19 +22,25 @@ pub(crate) struct Row {
     pub(crate) method: String,
     pub(crate) budget: Budget,
     pub(crate) n_labeled: u64,
+    /// On average.
+    pub(crate) labels_per_class: f64,
     pub(crate) learning_rate: Option<f64>,
     /// The figure that the benchmark is about.
-    pub(crate) result: OverSeeds,
-    pub(crate) macro_f1: Option<OverSeeds>,
+    pub(crate) result: SeedSummary,
+    pub(crate) macro_f1: Option<SeedSummary>,
     /// How far the subject of the benchmark is above this row, seed by seed.
-    pub(crate) subject_minus_this: Option<Paired>,
+    pub(crate) subject_minus_this: Option<PairedDifference>,
     /// What the paper found.
     pub(crate) published: Option<f64>,
     pub(crate) seconds: Option<f64>,
 }
 
 /// One row a method and budget, with that of color first, in the order of the settings.
-pub(crate) fn rows(settings: &Settings, cells: &[Cell], preset: Option<&Preset>) -> Vec<Row> {
+pub(crate) fn rows(
+    settings: &Settings,
+    cells: &[Cell],
+    preset: Option<&Preset>,
+) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for &budget in &settings.budgets {
         let of_method = |method: &str| -> Vec<&Cell> {
@@ -55,8 +63,9 @@ pub(crate) fn rows(settings: &Settings, cells: &[Cell], preset: Option<&Preset>)
             method: color_name(settings.metric),
             budget,
             n_labeled: first.n_labeled,
+            labels_per_class: per_class(first),
             learning_rate: None,
-            result: over_seeds(&color),
+            result: over_seeds(&color)?,
             macro_f1: None,
             subject_minus_this: None,
             published: None,
@@ -79,17 +88,23 @@ pub(crate) fn rows(settings: &Settings, cells: &[Cell], preset: Option<&Preset>)
                 method: method.clone(),
                 budget,
                 n_labeled: first.n_labeled,
+                labels_per_class: per_class(first),
                 learning_rate: Some(first.learning_rate),
-                result: over_seeds(&figures(&cells)),
-                macro_f1: Some(over_seeds(&f1)),
+                result: over_seeds(&figures(&cells))?,
+                macro_f1: Some(over_seeds(&f1)?),
                 subject_minus_this: (method != subject_name)
-                    .then(|| paired(&results, &figures(&cells))),
+                    .then(|| paired(&results, &figures(&cells)))
+                    .transpose()?,
                 published,
                 seconds: Some(mean(|cell| cell.seconds)),
             });
         }
     }
-    rows
+    Ok(rows)
+}
+
+fn per_class(cell: &Cell) -> f64 {
+    cell.n_labeled as f64 / cell.n_classes.max(1) as f64
 }
 
 /// Color is judged by balanced accuracy alone.
@@ -117,13 +132,13 @@ pub(crate) fn table(settings: &Settings, rows: &[Row]) -> Table {
             row.method.clone(),
             row.budget.to_string(),
             row.learning_rate.map_or_else(String::new, |rate| rate.to_string()),
-            row.result.text(),
+            spread_text(&row.result),
         ];
         cells.extend(has_interval.then(|| interval_text(row.result.interval)));
-        let difference = row.subject_minus_this.map_or_else(String::new, |paired| paired.text());
+        let difference = row.subject_minus_this.as_ref().map_or_else(String::new, difference_text);
         cells.extend(has_baselines.then_some(difference));
         cells.extend(has_published.then(|| row.published.map_or_else(String::new, fraction)));
-        cells.push(row.macro_f1.map_or_else(String::new, |f1| f1.text()));
+        cells.push(row.macro_f1.as_ref().map_or_else(String::new, spread_text));
         cells.push(row.result.n.to_string());
         cells.push(row.seconds.map_or_else(String::new, |seconds| format!("{seconds:.0}")));
         table.row(cells);
@@ -142,11 +157,11 @@ pub(crate) fn figures(settings: &Settings, rows: &[Row]) -> Vec<Figure> {
         if row.learning_rate.is_none() {
             continue;
         }
-        let OverSeeds { mean, interval, n, .. } = row.result;
+        let SeedSummary { mean, interval, n, .. } = row.result;
         let accuracy = Kind::Accuracy { n_seeds: n, interval };
         let name = format!("{method}, {budget}: {metric}");
         figures.push(Figure { name, kind: accuracy, value: mean });
-        if let Some(Paired { mean, interval, .. }) = row.subject_minus_this {
+        if let Some(PairedDifference { mean, interval, .. }) = row.subject_minus_this {
             let name = format!("{} over {method}, {budget}: {metric}", settings.subject());
             let kind = Kind::Accuracy { n_seeds: n, interval };
             figures.push(Figure { name, kind, value: mean });
@@ -183,6 +198,7 @@ mod tests {
             seed,
             learning_rate: 0.01,
             split: format!("split{seed}"),
+            n_classes: 9,
             n_labeled: 45,
             n_unlabeled: 100,
             n_test: 60,
@@ -207,7 +223,7 @@ mod tests {
     #[test]
     fn rows_pair_the_seeds_of_subject_and_baseline() {
         let settings = settings();
-        let rows = rows(&settings, &cells(), None);
+        let rows = rows(&settings, &cells(), None).unwrap();
         let methods: Vec<&str> = rows.iter().map(|row| row.method.as_str()).collect();
         assert_eq!(methods, ["color kNN (balanced accuracy)", "s5cl", "supcon"]);
         assert_eq!(rows[0].result.mean, 0.25);
@@ -221,7 +237,7 @@ mod tests {
     #[test]
     fn figures_are_results_and_differences() {
         let settings = settings();
-        let figures = figures(&settings, &rows(&settings, &cells(), None));
+        let figures = figures(&settings, &rows(&settings, &cells(), None).unwrap());
         let names: Vec<&str> = figures.iter().map(|figure| figure.name.as_str()).collect();
         assert_eq!(
             names,

@@ -1,7 +1,8 @@
 //! Classification by the nearest training samples.
 
-use crate::error::{EvalError, same_length};
+use crate::error::{EvalError, same_length, same_width};
 use crate::features::Features;
+use crate::vectors::squared_distance;
 
 /// Predicts for every query the class of most of its `k` nearest training samples.
 ///
@@ -46,9 +47,7 @@ pub fn knn_predict(
         return Err(EvalError::Empty { what: "train" });
     }
     same_length(("labels", labels.len()), ("train", train.n()))?;
-    if query.width() != train.width() {
-        return Err(EvalError::WidthMismatch { expected: train.width(), found: query.width() });
-    }
+    same_width(train.width(), query.width())?;
     let mut neighbors = Vec::with_capacity(k.min(train.n()));
     let predict = |row| {
         nearest(train, labels, row, k, &mut neighbors);
@@ -75,11 +74,6 @@ fn nearest(train: &Features, labels: &[u32], row: &[f32], k: usize, neighbors: &
         let position = neighbors.partition_point(|&(nearer, _)| nearer <= squared);
         neighbors.insert(position, (squared, label));
     }
-}
-
-fn squared_distance(left: &[f32], right: &[f32]) -> f64 {
-    // Differences in f64: features are finite, and so are these sums.
-    left.iter().zip(right).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum()
 }
 
 /// The label with the most votes; there is at least one voter.

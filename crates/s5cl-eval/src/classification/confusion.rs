@@ -1,7 +1,7 @@
-//! The confusion matrix and every metric that follows from it.
+//! The confusion matrix and the metrics that follow from it.
 
+use crate::classification::class_metrics::ClassMetrics;
 use crate::error::{EvalError, classes_in_range, same_length};
-use crate::result::{ClassMetrics, ClassificationResult};
 
 /// Counts of (true class, predicted class), the source of all metrics of hard predictions.
 ///
@@ -79,11 +79,21 @@ impl Confusion {
         self.counts.chunks_exact(self.n_classes).map(<[u64]>::to_vec).collect()
     }
 
+    /// The share of each true class that was predicted as each class: rows sum to 1, and are 0
+    /// for a class that does not occur.
+    #[must_use]
+    pub fn normalized_rows(&self) -> Vec<Vec<f64>> {
+        let shares = |row: &[u64]| {
+            let support = row.iter().sum::<u64>().max(1) as f64;
+            row.iter().map(|&count| count as f64 / support).collect()
+        };
+        self.counts.chunks_exact(self.n_classes).map(shares).collect()
+    }
+
     /// Fraction of samples whose prediction is their label.
     #[must_use]
     pub fn accuracy(&self) -> f64 {
-        let hits: u64 = (0..self.n_classes).map(|class_idx| self.count(class_idx, class_idx)).sum();
-        hits as f64 / self.n_samples() as f64
+        self.hits() as f64 / self.n_samples() as f64
     }
 
     /// Mean recall over the classes that occur: [`Self::accuracy`] if all were equally frequent.
@@ -106,60 +116,70 @@ impl Confusion {
         self.per_class().iter().map(weighted).sum::<f64>() / self.n_samples() as f64
     }
 
+    /// F1 of all decisions of all classes counted together.
+    ///
+    /// With one label and one prediction a sample, a mistake is one false positive and one false
+    /// negative, so that this is the accuracy.
+    #[must_use]
+    pub fn micro_f1(&self) -> f64 {
+        self.accuracy()
+    }
+
     /// Recall, precision, F1 and support of every class, in the order of the class index.
     ///
     /// What would divide by zero is `None`: recall of a class that does not occur, precision of
-    /// a class that is never predicted, F1 of a class that is not seen. Names are empty; see
-    /// [`Self::result`].
+    /// a class that is never predicted, F1 of a class that is not seen. Names are empty (see
+    /// [`Self::result`]) and what needs probabilities is `None`.
     #[must_use]
     pub fn per_class(&self) -> Vec<ClassMetrics> {
         let ratio = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
-        (0..self.n_classes)
-            .map(|class_idx| {
-                let hits = self.count(class_idx, class_idx);
-                let support = (0..self.n_classes).map(|other| self.count(class_idx, other)).sum();
-                let predicted = (0..self.n_classes).map(|other| self.count(other, class_idx)).sum();
-                ClassMetrics {
-                    name: String::new(),
-                    recall: ratio(hits, support),
-                    precision: ratio(hits, predicted),
-                    f1: ratio(2 * hits, support + predicted),
-                    support,
-                }
-            })
-            .collect()
+        let (supports, predicted) = (self.supports(), self.predicted());
+        let of_class = |class_idx| {
+            let hits = self.count(class_idx, class_idx);
+            let (support, predicted) = (supports[class_idx], predicted[class_idx]);
+            ClassMetrics {
+                name: String::new(),
+                recall: ratio(hits, support),
+                precision: ratio(hits, predicted),
+                f1: ratio(2 * hits, support + predicted),
+                support,
+                auroc: None,
+                average_precision: None,
+                recall_interval: None,
+            }
+        };
+        (0..self.n_classes).map(of_class).collect()
     }
 
-    /// All metrics as the object that `metrics.json` keeps under `test`.
-    ///
-    /// `class_names` has one name a class; `loss` is the mean cross entropy in nats, if the
-    /// probabilities are known (see [`crate::log_loss`]).
-    ///
-    /// # Errors
-    ///
-    /// When the number of names is not the number of classes.
-    pub fn result<S: AsRef<str>>(
-        &self,
-        class_names: &[S],
-        loss: Option<f64>,
-    ) -> Result<ClassificationResult, EvalError> {
-        same_length(("class_names", class_names.len()), ("the confusion matrix", self.n_classes))?;
-        let mut per_class = self.per_class();
-        for (class, name) in per_class.iter_mut().zip(class_names) {
-            class.name = name.as_ref().to_owned();
+    /// The counts with classes put together, `new_class` saying where each goes.
+    pub(crate) fn folded(&self, n_classes: usize, new_class: impl Fn(usize) -> usize) -> Self {
+        let mut counts = vec![0; n_classes * n_classes];
+        for (index, count) in self.counts.iter().enumerate() {
+            let (label, prediction) = (index / self.n_classes, index % self.n_classes);
+            counts[new_class(label) * n_classes + new_class(prediction)] += count;
         }
-        Ok(ClassificationResult {
-            accuracy: self.accuracy(),
-            balanced_accuracy: self.balanced_accuracy(),
-            macro_f1: self.macro_f1(),
-            weighted_f1: self.weighted_f1(),
-            loss,
-            per_class,
-            confusion: self.rows(),
-        })
+        Self { n_classes, counts }
     }
 
-    fn n_samples(&self) -> u64 {
+    /// Number of samples with each label.
+    pub(crate) fn supports(&self) -> Vec<u64> {
+        self.counts.chunks_exact(self.n_classes).map(|row| row.iter().sum()).collect()
+    }
+
+    /// Number of predictions of each class.
+    pub(crate) fn predicted(&self) -> Vec<u64> {
+        let of_class = |class_idx| self.counts.iter().skip(class_idx).step_by(self.n_classes).sum();
+        (0..self.n_classes).map(of_class).collect()
+    }
+
+    /// Number of right predictions.
+    pub(crate) fn hits(&self) -> u64 {
+        (0..self.n_classes).map(|class_idx| self.count(class_idx, class_idx)).sum()
+    }
+
+    /// Number of samples, at least 1.
+    #[must_use]
+    pub fn n_samples(&self) -> u64 {
         self.counts.iter().sum()
     }
 }
@@ -197,6 +217,7 @@ mod tests {
         assert_close(confusion.balanced_accuracy(), 0.541_666_666_666_666_6);
         assert_close(confusion.macro_f1(), 0.509_523_809_523_809_5);
         assert_close(confusion.weighted_f1(), 0.588_571_428_571_428_5);
+        assert_close(confusion.micro_f1(), 0.6);
         let classes = confusion.per_class();
         let expected_f1 = [0.666_666_666_666_666_6, 0.8, 0.571_428_571_428_571_4, 0.0];
         for (class, (precision, f1)) in
@@ -229,6 +250,14 @@ mod tests {
         let confusion = Confusion::new(1, &[0, 0, 0], &[0, 0, 0])?;
         assert_close(confusion.balanced_accuracy(), 1.0);
         assert_close(confusion.macro_f1(), 1.0);
+        Ok(())
+    }
+
+    #[test]
+    fn confusion_normalized_by_true_class_has_rows_of_one_or_zero() -> Result<(), EvalError> {
+        let confusion = Confusion::new(3, &[0, 0, 2, 2, 2, 2], &[0, 1, 2, 2, 2, 0])?;
+        let expected = [[0.5, 0.5, 0.0], [0.0, 0.0, 0.0], [0.25, 0.0, 0.75]];
+        assert_eq!(confusion.normalized_rows(), expected);
         Ok(())
     }
 

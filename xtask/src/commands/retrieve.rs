@@ -1,0 +1,234 @@
+//! `retrieve`: for every query the images of a gallery that look most alike to a trained model.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Result;
+use s5cl_data::open_images;
+use s5cl_eval::{EvalError, LeftOut, RetrievalResult, Retrieved, nearest, retrieval};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::evaluation::{Part, number_groups, write_csv};
+use crate::inference::Predictor;
+use crate::run_folder::{RunFolder, require_folder};
+use crate::table::{Table, fraction};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The run folder
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// The images to search: an image, a folder of images at any depth, or a MedMNIST .npz file
+    #[arg(long, value_name = "PATH")]
+    gallery: PathBuf,
+    /// The images to search for; where they are the gallery's own, none finds itself
+    #[arg(long, value_name = "PATH")]
+    query: PathBuf,
+    /// Images to find for each query
+    #[arg(short, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    k: u32,
+    /// The table to write: query,rank,path,similarity
+    #[arg(long, value_name = "FILE.csv")]
+    out: Option<PathBuf>,
+    /// Threads that read images
+    #[arg(long, default_value_t = 1)]
+    workers: usize,
+    /// End standard output with the figures as one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    /// Runs the command.
+    pub(crate) fn run(self) -> Result<()> {
+        if let Some(out) = &self.out {
+            require_folder(out)?;
+        }
+        let predictor = Predictor::open(&RunFolder::open(&self.run)?.weights())?;
+        let gallery = self.look(&predictor, &self.gallery)?;
+        let own = same_place(&self.gallery, &self.query);
+        let other = (!own).then(|| self.look(&predictor, &self.query)).transpose()?;
+        let queries = other.as_ref().unwrap_or(&gallery);
+        let left_out = if own { LeftOut::Own } else { LeftOut::Nothing };
+        let k = self.k as usize;
+        let found = nearest(&queries.embeddings, &gallery.embeddings, k, left_out)?;
+        match &self.out {
+            Some(out) => {
+                write(out, queries, &gallery, &found)?;
+                println!("{} queries, {} images: {}", queries.n(), gallery.n(), out.display());
+            }
+            None => print(queries, &gallery, &found),
+        }
+        let figures = Figures::new(queries, &gallery, own, k)?;
+        match &figures {
+            Some(figures) => print!("\n{}", figures.table(k).text()),
+            None => eprintln!(
+                "note: no figures, as the classes of queries and gallery are not known: a folder \
+                 in the path that has the name of a class would tell them"
+            ),
+        }
+        if self.json {
+            let (n_queries, n_gallery) = (queries.n(), gallery.n());
+            println!(
+                "{}",
+                json!({ "schema": 1, "k": k, "n_queries": n_queries, "n_gallery": n_gallery,
+                        "retrieval": figures })
+            );
+        }
+        Ok(())
+    }
+
+    /// Opens images and runs the model on them. A folder in the path that has the name of a class
+    /// is taken for the image's class, and a folder within it for its patient or slide.
+    fn look(&self, predictor: &Predictor, path: &Path) -> Result<Part> {
+        let mut dataset = open_images(path)?.resized(predictor.card.image_size);
+        let classes = &predictor.card.class_names;
+        let images = dataset.samples.iter_mut().enumerate().map(|(sample_idx, sample)| {
+            let (class_idx, group) = told_by_path(path, &sample.id, classes);
+            sample.group = group;
+            (sample_idx, class_idx)
+        });
+        let images: Vec<(usize, Option<u32>)> = images.collect();
+        Part::new(predictor, &Arc::new(dataset), &images, self.workers)
+    }
+}
+
+/// How well images of the query's class are found.
+#[derive(Serialize)]
+struct Figures {
+    #[serde(flatten)]
+    among_all: RetrievalResult,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    without_own_group: Option<RetrievalResult>,
+}
+
+impl Figures {
+    /// `None` where a class is not known, or no query has another image of its class.
+    fn new(queries: &Part, gallery: &Part, own: bool, k: usize) -> Result<Option<Self>> {
+        let known = |part: &Part| part.labels.iter().copied().collect::<Option<Vec<u32>>>();
+        let (Some(of_queries), Some(of_gallery)) = (known(queries), known(gallery)) else {
+            return Ok(None);
+        };
+        let search = |left_out| -> Result<Option<RetrievalResult>, EvalError> {
+            let found = retrieval(
+                &queries.embeddings,
+                &of_queries,
+                &gallery.embeddings,
+                &of_gallery,
+                k,
+                left_out,
+            );
+            match found {
+                Ok(found) => Ok(Some(found)),
+                Err(EvalError::TooFew { .. }) => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        let among_all = search(if own { LeftOut::Own } else { LeftOut::Nothing })?;
+        let names = queries.groups.iter().chain(&gallery.groups).map(Option::as_deref);
+        let without_own_group = match number_groups(names) {
+            Some(groups) => {
+                let (query, gallery) = groups.split_at(queries.n());
+                // A set against itself has the same groups on both sides.
+                let gallery = if own { query } else { gallery };
+                search(LeftOut::OwnGroup { query, gallery })?
+            }
+            None => None,
+        };
+        Ok(among_all.map(|among_all| Self { among_all, without_own_group }))
+    }
+
+    fn table(&self, k: usize) -> Table {
+        let columns = [
+            "",
+            "precision@1",
+            &format!("precision@{k}"),
+            &format!("recall@{k}"),
+            "R-precision",
+            "MAP@R",
+            "mAP",
+            "MRR",
+            "queries",
+        ];
+        let mut table = Table::new(&columns);
+        let rows =
+            [("all", Some(&self.among_all)), ("other groups", self.without_own_group.as_ref())];
+        for (name, result) in rows {
+            let Some(result) = result else { continue };
+            let at_k = &result.at_k;
+            let values = [
+                at_k.precision_at_1,
+                at_k.precision_at_k,
+                at_k.recall_at_k,
+                result.r_precision,
+                result.map_at_r,
+                result.map,
+                result.mrr,
+            ];
+            let mut row = vec![name.to_owned()];
+            row.extend(values.map(fraction));
+            row.push(at_k.n_queries.to_string());
+            table.row(row);
+        }
+        table
+    }
+}
+
+fn write(out: &Path, queries: &Part, gallery: &Part, found: &[Vec<Retrieved>]) -> Result<()> {
+    let rows = queries.ids.iter().zip(found).flat_map(|(query, items)| {
+        items.iter().enumerate().map(move |(rank, item)| {
+            let path = gallery.ids[item.index as usize].clone();
+            [query.clone(), (rank + 1).to_string(), path, item.similarity.to_string()]
+        })
+    });
+    write_csv(out, ["query", "rank", "path", "similarity"], rows)
+}
+
+fn print(queries: &Part, gallery: &Part, found: &[Vec<Retrieved>]) {
+    for (query, items) in queries.ids.iter().zip(found) {
+        println!("{query}");
+        for item in items {
+            println!("  {:.3}  {}", item.similarity, gallery.ids[item.index as usize]);
+        }
+    }
+}
+
+fn same_place(left: &Path, right: &Path) -> bool {
+    match (left.canonicalize(), right.canonicalize()) {
+        (Ok(left), Ok(right)) => left == right,
+        _ => false,
+    }
+}
+
+/// The class and the group that the folders of an image name: the innermost folder that is a
+/// class, and the folder within it, if there is one.
+fn told_by_path(root: &Path, id: &str, classes: &[String]) -> (Option<u32>, Option<String>) {
+    let above = root.components().map(|part| part.as_os_str().to_string_lossy().into_owned());
+    let folders: Vec<String> = above.chain(id.split('/').map(str::to_owned)).collect();
+    let Some((_file, folders)) = folders.split_last() else { return (None, None) };
+    let class_of = |folder: &String| classes.iter().position(|class| class == folder);
+    let told =
+        folders.iter().enumerate().rev().find_map(|(at, folder)| Some((at, class_of(folder)?)));
+    match told {
+        Some((at, class_idx)) => (Some(class_idx as u32), folders.get(at + 1).cloned()),
+        None => (None, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_tells_class_and_group() {
+        let classes = ["tumor".to_owned(), "stroma".to_owned()];
+        let told = |root: &str, id: &str| told_by_path(Path::new(root), id, &classes);
+        assert_eq!(told("data", "tumor/1.png"), (Some(0), None));
+        assert_eq!(told("data", "stroma/patient-7/1.png"), (Some(1), Some("patient-7".into())));
+        assert_eq!(told("data/stroma", "1.png"), (Some(1), None));
+        assert_eq!(told("tumor", "stroma/1.png"), (Some(1), None));
+        assert_eq!(told("data", "other/1.png"), (None, None));
+        assert_eq!(told("data", "tumor.png"), (None, None));
+    }
+}

@@ -1,0 +1,315 @@
+//! What a model said of images, as a table: `predictions.csv`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::Result;
+use csv::{Reader, StringRecord, Writer};
+use s5cl_eval::{Bootstrap, ClassificationResult, Probabilities, accuracy_intervals};
+use s5cl_trainer::write_atomic;
+
+use crate::failure::BadInput;
+
+const PATH: &str = "path";
+const GROUP: &str = "group";
+const LABEL: &str = "label";
+const PREDICTION: &str = "prediction";
+const CONFIDENCE: &str = "confidence";
+
+/// Images with the class that they have and the one that a model sees.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct JudgedImages {
+    /// The classes by index.
+    pub(crate) class_names: Vec<String>,
+    /// What names each image.
+    pub(crate) ids: Vec<String>,
+    /// Patient, slide or smear of each, where that is known.
+    pub(crate) groups: Vec<Option<String>>,
+    /// The class of each.
+    pub(crate) labels: Vec<u32>,
+    /// f32 `[n, n_classes]`, as the file has them.
+    pub(crate) probabilities: Vec<f32>,
+}
+
+/// A CSV file under its header.
+pub(crate) fn write_csv<R, C>(
+    out: &Path,
+    header: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    rows: impl Iterator<Item = R>,
+) -> Result<()>
+where
+    R: IntoIterator<Item = C>,
+    C: AsRef<[u8]>,
+{
+    let mut csv = Writer::from_writer(Vec::new());
+    csv.write_record(header)?;
+    for row in rows {
+        csv.write_record(row)?;
+    }
+    Ok(write_atomic(out, &csv.into_inner()?)?)
+}
+
+/// A table of probabilities, one row an image; what stands in the columns before them differs.
+pub(crate) fn write_table<'a>(
+    out: &Path,
+    first_columns: &[&str],
+    class_names: &[String],
+    rows: impl Iterator<Item = (Vec<String>, &'a [f32])>,
+) -> Result<()> {
+    let header = first_columns.iter().copied().chain(class_names.iter().map(String::as_str));
+    let rows = rows.map(|(mut cells, probabilities)| {
+        cells.extend(probabilities.iter().map(f32::to_string));
+        cells
+    });
+    write_csv(out, header, rows)
+}
+
+impl JudgedImages {
+    /// The probabilities, once they are known to be some.
+    pub(crate) fn probabilities(&self) -> Result<Probabilities> {
+        Ok(Probabilities::new(self.probabilities.clone(), self.class_names.len())?)
+    }
+
+    /// All figures, with 95 % intervals. Images of one group are not taken for independent.
+    pub(crate) fn result(&self) -> Result<ClassificationResult> {
+        let probabilities = self.probabilities()?;
+        let result = ClassificationResult::new(&self.labels, &probabilities, &self.class_names)?;
+        let intervals = accuracy_intervals(
+            &self.labels,
+            &probabilities.predictions(),
+            self.class_names.len(),
+            self.group_numbers().as_deref(),
+            &Bootstrap::standard(0),
+        )?;
+        Ok(result.with_intervals(&intervals))
+    }
+
+    /// Writes `path,group,label,prediction,confidence` and a column a class.
+    pub(crate) fn write(&self, out: &Path) -> Result<()> {
+        let predictions = self.probabilities()?.predictions();
+        let name = |class_idx: u32| self.class_names[class_idx as usize].clone();
+        let rows = self.probabilities.chunks(self.class_names.len()).enumerate();
+        let rows = rows.map(|(i, row)| {
+            let group = self.groups[i].clone().unwrap_or_default();
+            let confidence = row[predictions[i] as usize].to_string();
+            let (label, prediction) = (name(self.labels[i]), name(predictions[i]));
+            (vec![self.ids[i].clone(), group, label, prediction, confidence], row)
+        });
+        write_table(out, &[PATH, GROUP, LABEL, PREDICTION, CONFIDENCE], &self.class_names, rows)
+    }
+
+    /// Reads such a table, or one of `path,label,confidence` and probabilities as `predict`
+    /// writes it: there `label` is what the model said, and the true ones come from a second
+    /// table with the columns `path`, `label` and, if known, `group`.
+    pub(crate) fn read(table: &Path, truth: Option<&Path>) -> Result<Self> {
+        let predictions = Table::read(table)?;
+        let has_labels = predictions.column(PREDICTION).is_some();
+        let truth = match truth {
+            Some(truth) => Table::read(truth)?,
+            None if has_labels => Table::read(table)?,
+            None => {
+                let message = format!(
+                    "{} has no column `{PREDICTION}`, so its labels are those of the model: give \
+                     the true ones with --labels FILE.csv (columns {PATH},{LABEL})",
+                    table.display()
+                );
+                return Err(BadInput::new(message).into());
+            }
+        };
+        let known = [PATH, GROUP, LABEL, PREDICTION, CONFIDENCE];
+        let classes: Vec<usize> = (0..predictions.header.len())
+            .filter(|&column| !known.contains(&&predictions.header[column]))
+            .collect();
+        let class_names: Vec<String> =
+            classes.iter().map(|&column| predictions.header[column].to_owned()).collect();
+        if class_names.is_empty() {
+            return Err(predictions.wrong("it has no column of probabilities").into());
+        }
+        let ids = predictions.cells(PATH)?;
+        let truth = Truth::new(&truth)?;
+        truth.refuse_others(&ids, &predictions)?;
+        let mut judged = Self { class_names, ids: ids.clone(), ..Self::default() };
+        for (row, id) in ids.iter().enumerate() {
+            let (label, group) = truth.of(id)?;
+            judged.groups.push(group.map(str::to_owned));
+            judged.labels.push(judged.class_idx(label, &predictions)?);
+            for &column in &classes {
+                judged.probabilities.push(predictions.number(row, column)?);
+            }
+        }
+        Ok(judged)
+    }
+
+    /// The groups by number, as statistics take them; `None` where no image has one.
+    pub(crate) fn group_numbers(&self) -> Option<Vec<u32>> {
+        number_groups(self.groups.iter().map(Option::as_deref))
+    }
+
+    fn class_idx(&self, label: &str, table: &Table) -> Result<u32> {
+        let class_idx = self.class_names.iter().position(|name| name == label);
+        let unknown = || {
+            let classes = self.class_names.join(", ");
+            table.wrong(&format!("it has no column for the class {label:?}, only for {classes}"))
+        };
+        Ok(class_idx.ok_or_else(unknown)? as u32)
+    }
+}
+
+/// Groups by number, in order of appearance; an image without one is a group of its own. `None`
+/// where no image has one.
+pub(crate) fn number_groups<'a>(
+    names: impl Iterator<Item = Option<&'a str>> + Clone,
+) -> Option<Vec<u32>> {
+    names.clone().any(|name| name.is_some()).then(|| {
+        let mut numbers = BTreeMap::new();
+        let mut fresh = 0_u32..;
+        let mut number = |name: Option<&'a str>| match name {
+            Some(name) => *numbers.entry(name).or_insert_with(|| fresh.next().unwrap_or(u32::MAX)),
+            None => fresh.next().unwrap_or(u32::MAX),
+        };
+        names.map(&mut number).collect()
+    })
+}
+
+/// The true classes by image.
+struct Truth<'a> {
+    table: &'a Table,
+    rows: BTreeMap<&'a str, (&'a str, Option<&'a str>)>,
+}
+
+impl<'a> Truth<'a> {
+    fn new(table: &'a Table) -> Result<Self> {
+        let (path, label) = (table.required(PATH)?, table.required(LABEL)?);
+        let group = table.column(GROUP);
+        let mut rows = BTreeMap::new();
+        for record in &table.rows {
+            let group = group.map(|group| &record[group]).filter(|group| !group.is_empty());
+            if rows.insert(&record[path], (&record[label], group)).is_some() {
+                return Err(table.wrong(&format!("{:?} is there twice", &record[path])).into());
+            }
+        }
+        Ok(Self { table, rows })
+    }
+
+    fn of(&self, id: &str) -> Result<(&'a str, Option<&'a str>)> {
+        let missing = || self.table.wrong(&format!("it has no label of {id:?}"));
+        Ok(*self.rows.get(id).ok_or_else(missing)?)
+    }
+
+    /// Labels without a prediction mean that something was left out.
+    fn refuse_others(&self, ids: &[String], predictions: &Table) -> Result<()> {
+        if ids.len() != self.rows.len() {
+            let message = format!(
+                "{} has {} images, {} has {}: predictions and labels must be of the same images",
+                predictions.name,
+                ids.len(),
+                self.table.name,
+                self.rows.len()
+            );
+            return Err(BadInput::new(message).into());
+        }
+        let distinct: BTreeSet<&String> = ids.iter().collect();
+        if distinct.len() != ids.len() {
+            return Err(predictions.wrong("an image is there twice").into());
+        }
+        Ok(())
+    }
+}
+
+/// A CSV file with a header, all of it.
+struct Table {
+    name: String,
+    header: StringRecord,
+    rows: Vec<StringRecord>,
+}
+
+impl Table {
+    fn read(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let wrong = |error: csv::Error| BadInput::new(format!("cannot read {name}: {error}"));
+        let mut reader = Reader::from_path(path).map_err(wrong)?;
+        let header = reader.headers().map_err(wrong)?.clone();
+        let rows: Vec<StringRecord> = reader.records().collect::<Result<_, _>>().map_err(wrong)?;
+        if rows.is_empty() {
+            return Err(BadInput::new(format!("{name} has no row under its header")).into());
+        }
+        Ok(Self { name, header, rows })
+    }
+
+    fn wrong(&self, what: &str) -> BadInput {
+        BadInput::new(format!("{}: {what}", self.name))
+    }
+
+    fn column(&self, name: &str) -> Option<usize> {
+        self.header.iter().position(|column| column == name)
+    }
+
+    fn required(&self, name: &str) -> Result<usize> {
+        Ok(self.column(name).ok_or_else(|| self.wrong(&format!("it has no column `{name}`")))?)
+    }
+
+    fn cells(&self, name: &str) -> Result<Vec<String>> {
+        let column = self.required(name)?;
+        Ok(self.rows.iter().map(|row| row[column].to_owned()).collect())
+    }
+
+    fn number(&self, row: usize, column: usize) -> Result<f32> {
+        let cell = &self.rows[row][column];
+        let wrong = || {
+            let (line, name) = (row + 2, &self.header[column]);
+            self.wrong(&format!("line {line}, column {name:?}: {cell:?} is no number"))
+        };
+        // The error says no more than that.
+        Ok(cell.trim().parse().ok().ok_or_else(wrong)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged() -> JudgedImages {
+        JudgedImages {
+            class_names: vec!["a".into(), "b, \"c\"".into()],
+            ids: vec!["x/1.png".into(), "x/2.png".into(), "x/3.png".into()],
+            groups: vec![Some("p".into()), None, Some("p".into())],
+            labels: vec![0, 1, 1],
+            probabilities: vec![0.75, 0.25, 0.4, 0.6, 0.875, 0.125],
+        }
+    }
+
+    #[test]
+    fn table_reads_back_as_it_was_written() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("predictions.csv");
+        judged().write(&path)?;
+        assert_eq!(JudgedImages::read(&path, None)?, judged());
+        Ok(())
+    }
+
+    #[test]
+    fn tables_of_predict_take_their_labels_from_another() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (table, truth) = (folder.path().join("p.csv"), folder.path().join("l.csv"));
+        std::fs::write(&table, "path,label,confidence,a,b\n1,a,0.9,0.9,0.1\n2,b,0.6,0.4,0.6\n")?;
+        std::fs::write(&truth, "label,path\nb,2\nb,1\n")?;
+        let judged = JudgedImages::read(&table, Some(&truth))?;
+        assert_eq!((&judged.labels, judged.group_numbers()), (&vec![1, 1], None));
+        let refused = |truth: Option<&Path>| JudgedImages::read(&table, truth).unwrap_err();
+        assert!(refused(None).to_string().contains("--labels"));
+        std::fs::write(&truth, "label,path\nb,2\n")?;
+        assert!(refused(Some(&truth)).to_string().contains("has 2 images"));
+        std::fs::write(&truth, "label,path\nb,2\nz,1\n")?;
+        assert!(refused(Some(&truth)).to_string().contains("no column for the class \"z\""));
+        std::fs::write(&truth, "label,path\nb,2\na,3\n")?;
+        assert!(refused(Some(&truth)).to_string().contains("no label of \"1\""));
+        Ok(())
+    }
+
+    #[test]
+    fn images_without_a_group_are_groups_of_their_own() {
+        assert_eq!(number_groups([None, None].into_iter()), None);
+        let groups = number_groups([Some("s"), None, Some("t"), Some("s"), None].into_iter());
+        assert_eq!(groups, Some(vec![0, 1, 2, 0, 3]));
+    }
+}
