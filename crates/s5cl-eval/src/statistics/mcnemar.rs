@@ -21,7 +21,7 @@ pub struct McNemar {
 ///
 /// The exact two-sided binomial test of `only_first` among `only_first + only_second` at one half.
 /// It takes images for independent; where they come in groups use
-/// [`super::compare_runs`], whose p-values do not.
+/// [`crate::compare_runs`], whose p-values do not.
 ///
 /// # Shapes
 ///

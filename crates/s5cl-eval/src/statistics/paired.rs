@@ -22,11 +22,11 @@ pub struct PairedBootstrap {
 /// The interval of the difference of a statistic between two runs on the same test images: both
 /// see the same drawn images, so that what is hard for both cancels.
 ///
-/// As [`super::bootstrap`], of `first - second`.
+/// As [`crate::bootstrap`], of `first - second`.
 ///
 /// # Errors
 ///
-/// As [`super::bootstrap`].
+/// As [`crate::bootstrap`].
 pub fn paired_bootstrap(
     n: usize,
     groups: Option<&[u32]>,

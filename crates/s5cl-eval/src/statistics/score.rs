@@ -1,4 +1,4 @@
-//! Balanced accuracy and macro F1 with their derivatives.
+//! Accuracy, balanced accuracy and macro F1 with their derivatives.
 
 use crate::classification::Confusion;
 
@@ -13,6 +13,14 @@ pub(super) struct Score {
 }
 
 impl Score {
+    pub(super) fn accuracy(confusion: &Confusion) -> Self {
+        let classes = confusion.per_class();
+        let n = classes.iter().map(|class| class.support).sum::<u64>() as f64;
+        let table = |label: usize, prediction: usize| f64::from(u8::from(label == prediction)) / n;
+        let slope = classes.iter().map(|class| class.support as f64 / n).collect();
+        Self::centered(confusion, confusion.accuracy(), table, slope)
+    }
+
     pub(super) fn balanced_accuracy(confusion: &Confusion) -> Self {
         let classes = confusion.per_class();
         let n_occurring = classes.iter().filter(|class| class.support > 0).count() as f64;
@@ -90,9 +98,10 @@ mod tests {
     #[test]
     fn influences_are_the_steps_of_one_image_more() -> Result<(), EvalError> {
         let confusion = Confusion::new(4, &LABELS, &PREDICTIONS)?;
-        let figures: [fn(&Confusion) -> f64; 2] =
-            [Confusion::balanced_accuracy, Confusion::macro_f1];
-        let scores = [Score::balanced_accuracy(&confusion), Score::macro_f1(&confusion)];
+        let figures: [fn(&Confusion) -> f64; 3] =
+            [Confusion::accuracy, Confusion::balanced_accuracy, Confusion::macro_f1];
+        let scores = [Score::accuracy, Score::balanced_accuracy, Score::macro_f1];
+        let scores = scores.map(|score: fn(&Confusion) -> Score| score(&confusion));
         for (score, figure) in scores.iter().zip(figures) {
             assert_eq!(score.value, figure(&confusion));
             // Within a class, whose number of images is given, only differences count.
@@ -109,7 +118,8 @@ mod tests {
     #[test]
     fn influences_of_a_class_sum_to_zero() -> Result<(), EvalError> {
         let confusion = Confusion::new(4, &LABELS, &PREDICTIONS)?;
-        for score in [Score::balanced_accuracy(&confusion), Score::macro_f1(&confusion)] {
+        for score in [Score::accuracy, Score::balanced_accuracy, Score::macro_f1] {
+            let score = score(&confusion);
             for label in 0..3 {
                 let added = (0..4).map(|prediction| {
                     confusion.count(label, prediction) as f64 * score.influence[label][prediction]

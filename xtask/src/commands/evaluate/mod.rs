@@ -1,18 +1,21 @@
 //! `evaluate`: a trained model, or the predictions of any model, beside the truth.
 
 mod samples;
+mod tables;
 
 use std::path::PathBuf;
 
 use anyhow::Result;
-use serde_json::json;
+use s5cl_eval::Confusion;
+use serde_json::{Value, json};
 
-use crate::evaluation::{JudgedImages, Part};
+use crate::evaluation::{JudgedImages, Part, compare};
 use crate::failure::BadInput;
 use crate::inference::Predictor;
 use crate::run_folder::RunFolder;
 use crate::table::{Table, fraction, with_interval};
 use samples::{Section, class_map};
+use tables::{class_tree, costs};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -33,6 +36,17 @@ pub(crate) struct Args {
     /// The part to evaluate
     #[arg(long, value_enum, default_value = "test")]
     split: Section,
+    /// Predictions of another model on the same images, a run folder or such a table: how much
+    /// better is the first, and is that chance
+    #[arg(long, value_name = "DIR|FILE.csv")]
+    against: Option<PathBuf>,
+    /// A table with the columns `class` and `parent`: also judge by parent classes
+    #[arg(long, value_name = "FILE.csv")]
+    parents: Option<PathBuf>,
+    /// A table of what mistakes cost, one row a true class (its name first), one column a
+    /// predicted class: also give the mean cost
+    #[arg(long, value_name = "FILE.csv")]
+    costs: Option<PathBuf>,
     /// Threads that read images
     #[arg(long, default_value_t = 1)]
     workers: usize,
@@ -80,9 +94,62 @@ impl Args {
         }
         print!("{}", classes.text());
         println!("in brackets: 95 % intervals");
+        let mut json = json!({
+            "schema": 1, "data": subject.data, "split": subject.split, "test": result
+        });
+        self.more(&subject.images, &mut json)?;
         if self.json {
-            let Subject { data, split, .. } = &subject;
-            println!("{}", json!({ "schema": 1, "data": data, "split": split, "test": result }));
+            println!("{json}");
+        }
+        Ok(())
+    }
+
+    /// What is only told where it is asked for.
+    fn more(&self, images: &JudgedImages, json: &mut Value) -> Result<()> {
+        let probabilities = images.probabilities()?;
+        if let Some(path) = &self.parents {
+            let tree = class_tree(path, &images.class_names)?;
+            let result = tree.result(&images.labels, &probabilities)?;
+            println!(
+                "\nby parent class ({}): accuracy {:.3}, balanced {:.3}, macro F1 {:.3}",
+                tree.names().join(", "),
+                result.accuracy,
+                result.balanced_accuracy,
+                result.macro_f1
+            );
+            json["parents"] = json!({ "names": tree.names(), "result": result });
+        }
+        if let Some(path) = &self.costs {
+            let costs = costs(path, &images.class_names)?;
+            let n_classes = images.class_names.len();
+            let confusion =
+                Confusion::new(n_classes, &images.labels, &probabilities.predictions())?;
+            let mean = confusion.mean_cost(&costs)?;
+            println!("\nmean cost of an image: {mean:.4}");
+            json["cost"] = json!({ "mean": mean, "matrix": costs });
+        }
+        if let Some(other) = &self.against {
+            let table =
+                if other.is_dir() { RunFolder::open(other)?.predictions() } else { other.clone() };
+            let found = compare(images, &JudgedImages::read(&table, self.labels.as_deref())?)?;
+            let mut table = Table::new(&["less those of the other", "difference", "p"]);
+            for (name, of) in [
+                ("accuracy", &found.accuracy),
+                ("balanced accuracy", &found.balanced_accuracy),
+                ("macro F1", &found.macro_f1),
+            ] {
+                let difference = with_interval(of.difference, Some(of.interval.into()));
+                table.row(vec![name.to_owned(), difference, format!("{:.3}", of.p_value)]);
+            }
+            let mcnemar = &found.mcnemar;
+            println!(
+                "\n{}right here alone {}, right there alone {}: McNemar's p {:.3}",
+                table.text(),
+                mcnemar.only_first,
+                mcnemar.only_second,
+                mcnemar.p_value
+            );
+            json["against"] = json!(found);
         }
         Ok(())
     }
