@@ -1,10 +1,6 @@
 //! Every kind of bad input: its exit code, one clear line, nothing half-written.
 
-use std::io::Write;
-
-use zip::write::SimpleFileOptions;
-
-use crate::support::{Place, TINY};
+use crate::support::{Place, TINY, npy, write_npz};
 
 /// Runs `train` with these arguments and expects a refusal and no run folder.
 #[track_caller]
@@ -14,25 +10,6 @@ fn train_is_refused(place: &Place, arguments: &[&str], parts: &[&str]) {
     let left: Vec<_> =
         std::fs::read_dir(place.path("")).unwrap().flatten().map(|e| e.file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().contains("run")), "{left:?}");
-}
-
-/// A `.npy` array of bytes.
-fn npy(shape: &str, values: &[u8]) -> Vec<u8> {
-    let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n");
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    bytes.extend((header.len() as u16).to_le_bytes());
-    bytes.extend(header.as_bytes());
-    bytes.extend(values);
-    bytes
-}
-
-fn write_npz(place: &Place, name: &str, members: &[(&str, Vec<u8>)]) {
-    let mut archive = zip::ZipWriter::new(std::fs::File::create(place.path(name)).unwrap());
-    for (member, bytes) in members {
-        archive.start_file(*member, SimpleFileOptions::default()).unwrap();
-        archive.write_all(bytes).unwrap();
-    }
-    archive.finish().unwrap();
 }
 
 fn images(n: usize) -> Vec<u8> {

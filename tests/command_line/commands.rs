@@ -186,34 +186,6 @@ fn data_inspect_writes_a_contact_sheet() {
 }
 
 #[test]
-fn benchmark_fills_its_table() {
-    let place = Place::new();
-    let mut arguments =
-        vec!["benchmark", "label-efficiency", "--methods", "cross-entropy,s5cl", "--seeds", "2"];
-    arguments.extend([
-        "--learning-rates",
-        "1e-3,1e-2",
-        "--out",
-        "table",
-        "--json",
-        "--set",
-        "training.steps=3",
-    ]);
-    arguments.extend(crate::support::TINY);
-    let plan = place.run(&[&arguments[..], &["--plan"]].concat()).succeeded();
-    assert!(plan.err.contains("6 runs") && !place.path("table").exists(), "{}", plan.err);
-    let ran = place.run(&arguments).succeeded();
-    let results = ran.json();
-    assert_eq!(results["rows"].as_array().unwrap().len(), 4);
-    assert_eq!(results, read_json(&place.path("table/results.json")));
-    assert!(
-        std::fs::read_to_string(place.path("table/results.md"))
-            .unwrap()
-            .contains("| cross-entropy | 5 |")
-    );
-}
-
-#[test]
 fn log_has_the_spans_of_a_step() {
     let place = Place::new();
     place.train_tiny("run", 2, &["--log", "log.jsonl"]).succeeded();

@@ -8,6 +8,10 @@ mod benchmark;
 mod commands;
 mod evaluation;
 #[cfg(test)]
+mod gate;
+#[cfg(test)]
 mod interruption;
+#[cfg(test)]
+mod label_efficiency;
 #[cfg(test)]
 mod support;

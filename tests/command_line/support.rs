@@ -1,11 +1,13 @@
 //! Folders, images and the binary for the tests beside this file.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 use tempfile::TempDir;
+use zip::write::SimpleFileOptions;
 
 /// Settings of a run that takes a second.
 pub(crate) const TINY: [&str; 12] = [
@@ -142,4 +144,24 @@ pub(crate) fn events(run: &Path) -> Vec<Value> {
         event.retain(|key, _| key != "images_per_second" && key != "seconds");
     }
     events
+}
+
+/// A `.npy` array of bytes.
+pub(crate) fn npy(shape: &str, values: &[u8]) -> Vec<u8> {
+    let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n");
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.as_bytes());
+    bytes.extend(values);
+    bytes
+}
+
+/// Writes an archive in MedMNIST layout.
+pub(crate) fn write_npz(place: &Place, name: &str, members: &[(&str, Vec<u8>)]) {
+    let mut archive = zip::ZipWriter::new(std::fs::File::create(place.path(name)).unwrap());
+    for (member, bytes) in members {
+        archive.start_file(*member, SimpleFileOptions::default()).unwrap();
+        archive.write_all(bytes).unwrap();
+    }
+    archive.finish().unwrap();
 }

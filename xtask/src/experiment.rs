@@ -17,7 +17,7 @@ use crate::tiles::{read_tiles, unwrap_loader_error};
 
 /// Above this size, tiles are scaled down where the settings name no size: what a CPU trains on
 /// in reasonable time.
-const LARGEST_DEFAULT_SIZE: u32 = 96;
+pub(crate) const LARGEST_DEFAULT_SIZE: u32 = 96;
 /// Training images from which mean and standard deviation are measured.
 const NORMALIZATION_IMAGES: usize = 1000;
 
@@ -129,7 +129,8 @@ fn classes_without_images(dataset: &Dataset) -> Option<String> {
     (!names.is_empty()).then(|| format!("classes without any image: {}", names.join(", ")))
 }
 
-fn budget(config: &RunConfig) -> LabelBudget {
+/// How many labels the settings keep.
+pub(crate) fn budget(config: &RunConfig) -> LabelBudget {
     match (config.data.labels_per_class, config.data.label_fraction) {
         (0, 0.0) => LabelBudget::All,
         (0, fraction) => LabelBudget::Fraction(fraction),

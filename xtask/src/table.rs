@@ -18,6 +18,15 @@ impl Table {
         self.rows.push(cells);
     }
 
+    /// The header, and rows that are as long.
+    pub(crate) fn cells(&self) -> (Vec<String>, Vec<Vec<String>>) {
+        let n_columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let mut rows = self.rows.clone();
+        rows.iter_mut().for_each(|row| row.resize(n_columns, String::new()));
+        let header = rows.remove(0);
+        (header, rows)
+    }
+
     /// Aligned text: the first column to the left, the others to the right.
     pub(crate) fn text(&self) -> String {
         let n_columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);

@@ -4,30 +4,42 @@ mod rows;
 
 mod ours;
 mod plain;
+mod plain_network;
 
 mod memory;
 mod peer;
-mod turns;
 
 mod outcome;
 
 use std::cell::RefCell;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use candle_core::utils::get_num_threads;
+use serde_json::Value;
 
 use outcome::Measured;
 use peer::{Layout, Peer};
 use rows::{Row, named, select};
-use turns::{Side, here, in_turns};
 
+use super::gate::{Figure, Gate};
+use super::turns::{Side, here, in_turns};
 use crate::system::load;
 
-/// Turns of the guard: few, so that it is over soon.
-const GUARD_TURNS: u32 = 5;
-/// The rows that may not be slower than plain candle.
-const GUARDED: [&str; 2] = ["supcon-1024", "resnet18-inference-28"];
+#[cfg(test)]
+pub(super) use ours::SUPCON;
+pub(super) use ours::ours as call;
+#[cfg(test)]
+pub(super) use plain::agreement;
+pub(super) use plain::{Step as PlainStep, StepShape};
+pub(super) use rows::{Images, Work};
+
+/// The name of the suite.
+const SUITE: &str = "kernels";
+/// Turns of the quick suite: few, so that it is over soon.
+const QUICK_TURNS: u32 = 5;
+/// The rows of the quick suite: a loss and a network that plain candle has too.
+const QUICK: [&str; 2] = ["supcon-1024", "resnet18-inference-28"];
 
 #[derive(clap::Args)]
 pub(crate) struct Kernels {
@@ -44,6 +56,8 @@ pub(crate) struct Kernels {
     /// Print one line of JSON instead of the table
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    gate: Gate,
     /// Print the peak of memory of this row in MiB and end; the program starts itself so
     #[arg(long, value_name = "ROW", hide = true)]
     memory_of: Option<String>,
@@ -55,6 +69,7 @@ impl Kernels {
         if let Some(name) = &self.memory_of {
             return memory::print(named(name)?.work);
         }
+        let gate = self.gate.open(SUITE)?;
         let selected = select(&self.only)?;
         let load_before = load();
         warn_if_busy(load_before, 0.0);
@@ -79,26 +94,20 @@ impl Kernels {
         } else {
             println!("{}", outcome::table(&measured).text());
         }
-        Ok(())
+        gate.judge(&measured.iter().flat_map(Measured::figures).collect::<Vec<Figure>>())
     }
 }
 
-/// Fails if a fast path is slower than plain candle in the same run, or is not among the rows, and
-/// prints the ratios.
-pub(crate) fn guard() -> Result<()> {
-    let rows = GUARDED.map(named).into_iter().collect::<Result<Vec<Row>>>()?;
-    let mut slower = Vec::new();
-    for row in rows {
-        let measured = measure(row, None, GUARD_TURNS)?;
-        println!("{}", measured.line());
-        if !measured.ratio(measured.plain_candle).is_some_and(|ratio| ratio >= 1.0) {
-            slower.push(measured.row.name);
-        }
+/// The rows of the quick suite as JSON, and their ratios.
+pub(super) fn quick() -> Result<(Value, Vec<Figure>)> {
+    let (mut rows, mut figures) = (Vec::new(), Vec::new());
+    for name in QUICK {
+        let measured = measure(named(name)?, None, QUICK_TURNS)?;
+        eprintln!("{}", measured.line());
+        rows.push(measured.json());
+        figures.extend(measured.figures());
     }
-    if !slower.is_empty() {
-        bail!("slower than plain candle: {}", slower.join(", "));
-    }
-    Ok(())
+    Ok((rows.into(), figures))
 }
 
 /// Whoever else computes slows one side more than the other; `expected` is what is ours.
@@ -133,8 +142,10 @@ fn measure(row: Row, peer: Option<&RefCell<Peer>>, turns: u32) -> Result<Measure
     let ours = timings.next().context("ours was not measured")?;
     let plain_candle = if has_plain { timings.next() } else { None };
     let (pytorch, pytorch_default_layout) = (timings.next(), timings.next());
+    let agreement = plain::agreement_of(&row)?;
     Ok(Measured {
         row,
+        agreement,
         ours,
         pytorch,
         pytorch_default_layout,
@@ -147,11 +158,11 @@ fn measure(row: Row, peer: Option<&RefCell<Peer>>, turns: u32) -> Result<Measure
 #[cfg(test)]
 mod tests {
     use super::rows::Work;
-    use super::{GUARDED, named};
+    use super::{QUICK, named};
 
     #[test]
-    fn guarded_rows_are_a_loss_and_a_network() {
-        let works = GUARDED.map(|name| named(name).unwrap().work);
+    fn quick_rows_are_a_loss_and_a_network() {
+        let works = QUICK.map(|name| named(name).unwrap().work);
         assert!(matches!(works, [Work::Supcon { .. }, Work::Inference(_)]), "{works:?}");
     }
 }

@@ -15,14 +15,14 @@ use s5cl_trainer::{Optimizer, OptimizerConfig, Rule};
 use super::rows::{Images, Op, Operation, Work};
 
 /// One call of a row.
-pub(super) type Call = Box<dyn FnMut() -> Result<()>>;
+pub(crate) type Call = Box<dyn FnMut() -> Result<()>>;
 
 /// pytorch-metric-learning averages so by default.
-pub(super) const SUPCON: SupCon = SupCon { temperature: 0.2, reduction: Reduction::PmlAvgNonZero };
+pub(crate) const SUPCON: SupCon = SupCon { temperature: 0.2, reduction: Reduction::PmlAvgNonZero };
 /// Classes of the embeddings.
 const N_CLASSES: usize = 9;
 /// Outputs of a network.
-const OUTPUTS: usize = 64;
+pub(super) const OUTPUTS: usize = 64;
 const RATE: f64 = 1e-4;
 const WEIGHT_DECAY: f64 = 1e-4;
 const PLAIN: CrossEntropyConfig = CrossEntropyConfig { label_smoothing: 0.0 };
@@ -30,7 +30,7 @@ const PLAIN: CrossEntropyConfig = CrossEntropyConfig { label_smoothing: 0.0 };
 const EPSILON: f64 = 1e-5;
 
 /// Makes weights and inputs, and gives what works on them.
-pub(super) fn ours(work: Work) -> Result<Call> {
+pub(crate) fn ours(work: Work) -> Result<Call> {
     match work {
         Work::Supcon { n, dim } => supcon(n, dim),
         Work::Train(images) => train(images),

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::rows::Row;
-use super::turns::Timing;
+use crate::commands::benchmark::gate::{Figure, Kind};
+use crate::commands::benchmark::turns::Timing;
 use crate::system::{machine, workspace_root};
 use crate::table::Table;
 
@@ -14,6 +15,8 @@ pub(super) struct Measured {
     pub(super) pytorch: Option<Timing>,
     pub(super) pytorch_default_layout: Option<Timing>,
     pub(super) plain_candle: Option<Timing>,
+    /// That ours is the same work as plain candle's.
+    pub(super) agreement: Option<Figure>,
     /// MiB.
     pub(super) our_memory: Option<f64>,
     /// MiB.
@@ -37,6 +40,16 @@ impl Measured {
         line
     }
 
+    /// The ratios to every peer and the agreement, for the gate.
+    pub(super) fn figures(&self) -> Vec<Figure> {
+        let of = |(peer, timing): (&str, Option<Timing>)| {
+            let value = self.ratio(timing)?;
+            let name = format!("{} over {peer}", self.row.name);
+            Some(Figure { name, kind: Kind::Ratio, value })
+        };
+        self.peers().into_iter().filter_map(of).chain(self.agreement.clone()).collect()
+    }
+
     fn peers(&self) -> [(&'static str, Option<Timing>); 3] {
         [
             ("PyTorch", self.pytorch),
@@ -45,7 +58,7 @@ impl Measured {
         ]
     }
 
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let side = |timing: Option<Timing>| {
             timing.map(|timing| {
                 let Timing { median, min, max } = timing;
@@ -70,6 +83,7 @@ impl Measured {
                 "pytorch_default_layout": side(self.pytorch_default_layout),
                 "plain_candle": side(self.plain_candle),
             },
+            "agreement": self.agreement.as_ref().map(|figure| figure.value),
             "peak_memory_mib": { "ours": self.our_memory, "pytorch": self.pytorch_memory },
         })
     }
@@ -148,8 +162,8 @@ fn number(value: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::rows::rows;
-    use super::super::turns::Timing;
     use super::{Measured, json, table};
+    use crate::commands::benchmark::turns::Timing;
 
     fn measured(pytorch: Option<f64>) -> Measured {
         let timing = |median: f64| Timing { median, min: median / 2.0, max: median * 2.0 };
@@ -159,6 +173,7 @@ mod tests {
             pytorch: pytorch.map(timing),
             pytorch_default_layout: None,
             plain_candle: Some(timing(10.0)),
+            agreement: None,
             our_memory: Some(12.25),
             pytorch_memory: None,
         }

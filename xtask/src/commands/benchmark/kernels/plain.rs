@@ -1,20 +1,20 @@
 //! The same work by candle's own operations, as one writes it first.
 
-use candle_core::{D, DType, Device, Result, Tensor};
-use candle_nn::{
-    BatchNorm, Conv2d, Conv2dConfig, Linear, Module, ModuleT, VarBuilder, batch_norm,
-    conv2d_no_bias, linear,
-};
-use s5cl_backbone::Parameters;
+use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_nn::loss::cross_entropy;
+use candle_nn::{AdamW, Linear, Module, Optimizer, linear};
+use s5cl_backbone::{Parameters, ResNetConfig};
+use s5cl_losses::SupervisedLoss;
 
 use super::ours::{self, Call, SUPCON};
-use super::rows::Work;
+use super::plain_network::Network;
+use super::rows::{Images, Row, Work};
+use crate::commands::benchmark::gate::{Figure, Kind};
 
 /// A dense formula keeps several matrices of all pairs; beyond this there is no sense in it.
 const MOST_ROWS: usize = 4096;
 /// Larger images take candle's convolution longer than the comparison is worth.
 const LARGEST_SIDE: usize = 28;
-const STAGES: [usize; 4] = [64, 128, 256, 512];
 
 /// The row in plain candle, where there is one.
 pub(super) fn plain(work: Work) -> Result<Option<Call>> {
@@ -26,9 +26,33 @@ pub(super) fn plain(work: Work) -> Result<Option<Call>> {
         Work::Inference(images) if images.encoder == "resnet18" && images.size <= LARGEST_SIDE => {
             let parameters = Parameters::new(0);
             ours::model(images.encoder, &parameters.builder(&Device::Cpu))?;
-            let network = ResNet18::new(&ours::constants(&parameters))?;
+            let network = Network::new(&ResNetConfig::resnet18(), &ours::constants(&parameters))?;
             let pixels = ours::pixels(images)?.permute((0, 3, 1, 2))?.contiguous()?;
-            Ok(Some(Box::new(move || network.forward(&pixels).map(drop))))
+            Ok(Some(Box::new(move || network.forward(&pixels, false).map(drop))))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// A loss of one batch over plain candle's of the same: 1 where both are the same work.
+pub(in crate::commands::benchmark) fn agreement(
+    row: &str,
+    loss: &dyn SupervisedLoss,
+    n: usize,
+    dim: usize,
+) -> Result<Figure> {
+    let (embeddings, labels) = ours::embeddings(n, dim)?;
+    let ours = loss.forward(&embeddings, &labels)?.to_scalar::<f32>()?;
+    let plain = supcon(&embeddings, &labels)?.to_scalar::<f32>()?;
+    let name = format!("{row}: loss over plain candle's");
+    Ok(Figure { name, kind: Kind::Same, value: f64::from(ours) / f64::from(plain) })
+}
+
+/// The agreement of a row with plain candle, where it has a value.
+pub(super) fn agreement_of(row: &Row) -> Result<Option<Figure>> {
+    match row.work {
+        Work::Supcon { n, dim } if n <= MOST_ROWS => {
+            agreement(&row.name, &SUPCON, n, dim).map(Some)
         }
         _ => Ok(None),
     }
@@ -51,103 +75,80 @@ fn supcon(embeddings: &Tensor, labels: &Tensor) -> Result<Tensor> {
     losses.sum_all()? / has_positive.sum_all()?.maximum(1.0)?
 }
 
-/// ResNet-18 over maps `[batch, channels, height, width]`, with torchvision's names.
-struct ResNet18 {
-    stem: Normalized,
-    blocks: Vec<Block>,
-    head: Linear,
+/// A training step as S5CL's on candle's layers: contrast on labels and on instances, cross entropy,
+/// and a step of the optimizer that candle has. Its images were made before.
+pub(in crate::commands::benchmark) struct Step {
+    network: Network,
+    classifier: Linear,
+    optimizer: AdamW,
+    views: Tensor,
+    labels: Tensor,
+    instances: Tensor,
 }
 
-impl ResNet18 {
-    fn new(builder: &VarBuilder<'_>) -> Result<Self> {
-        let stem =
-            Normalized::new([3, STAGES[0]], (7, 2), &builder.pp("conv1"), &builder.pp("bn1"))?;
-        let mut blocks = Vec::new();
-        let mut in_channels = STAGES[0];
-        for (stage, channels) in STAGES.into_iter().enumerate() {
-            let builder = builder.pp(format!("layer{}", stage + 1));
-            for block in 0..2 {
-                let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-                blocks.push(Block::new([in_channels, channels], stride, &builder.pp(block))?);
-                in_channels = channels;
-            }
-        }
-        let head = linear(in_channels, 64, builder.pp("embedder"))?;
-        Ok(Self { stem, blocks, head })
-    }
-
-    fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        let maps = self.stem.forward(images)?.relu()?;
-        // Zeros cannot win behind a ReLU, so that they may stand for the padding.
-        let padded = maps.pad_with_zeros(2, 1, 1)?.pad_with_zeros(3, 1, 1)?;
-        let mut maps = padded.max_pool2d_with_stride(3, 2)?;
-        for block in &self.blocks {
-            maps = block.forward(&maps)?;
-        }
-        self.head.forward(&maps.mean((D::Minus2, D::Minus1))?)
-    }
+/// How many views of what a [`Step`] sees.
+#[derive(Clone, Copy)]
+pub(in crate::commands::benchmark) struct StepShape {
+    pub(in crate::commands::benchmark) n_labeled: usize,
+    pub(in crate::commands::benchmark) n_unlabeled: usize,
+    /// In pixels.
+    pub(in crate::commands::benchmark) side: usize,
+    pub(in crate::commands::benchmark) n_classes: usize,
 }
 
-/// Two 3x3 convolutions beside a shortcut.
-struct Block {
-    first: Normalized,
-    second: Normalized,
-    shortcut: Option<Normalized>,
-}
-
-impl Block {
-    fn new(channels: [usize; 2], stride: usize, builder: &VarBuilder<'_>) -> Result<Self> {
-        let pair = |channels, window, conv: &str, bn: &str| {
-            Normalized::new(channels, window, &builder.pp(conv), &builder.pp(bn))
-        };
-        let shortcut = (channels[0] != channels[1])
-            .then(|| pair(channels, (1, stride), "downsample.0", "downsample.1"));
+impl Step {
+    /// With weights and images.
+    pub(in crate::commands::benchmark) fn new(
+        config: &ResNetConfig,
+        shape: StepShape,
+    ) -> Result<Self> {
+        let StepShape { n_labeled, n_unlabeled, side, n_classes } = shape;
+        let parameters = Parameters::new(0);
+        let builder = parameters.builder(&Device::Cpu);
+        let network = Network::new(config, &builder)?;
+        let classifier = linear(ours::OUTPUTS, n_classes, builder.pp("classifier"))?;
+        let variables: Vec<Var> = parameters.trainable().into_values().collect();
+        let batch = 2 * (n_labeled + n_unlabeled);
+        let images = Images { encoder: "plain", size: side, batch };
         Ok(Self {
-            first: pair(channels, (3, stride), "conv1", "bn1")?,
-            second: pair([channels[1]; 2], (3, 1), "conv2", "bn2")?,
-            shortcut: shortcut.transpose()?,
+            network,
+            classifier,
+            optimizer: AdamW::new_lr(variables, 1e-3)?,
+            views: ours::pixels(images)?.permute((0, 3, 1, 2))?.contiguous()?,
+            labels: Tensor::new(twice(n_labeled, n_classes), &Device::Cpu)?,
+            instances: Tensor::new(twice(n_unlabeled, n_unlabeled), &Device::Cpu)?,
         })
     }
 
-    fn forward(&self, maps: &Tensor) -> Result<Tensor> {
-        let inner = self.second.forward(&self.first.forward(maps)?.relu()?)?;
-        match &self.shortcut {
-            Some(shortcut) => (inner + shortcut.forward(maps)?)?.relu(),
-            None => (inner + maps)?.relu(),
-        }
+    /// One step.
+    pub(in crate::commands::benchmark) fn call(&mut self) -> Result<()> {
+        let embeddings = self.network.forward(&self.views, true)?;
+        let n_labeled = self.labels.dim(0)?;
+        let labeled = embeddings.narrow(0, 0, n_labeled)?;
+        let unlabeled = embeddings.narrow(0, n_labeled, self.instances.dim(0)?)?;
+        let logits = self.classifier.forward(&labeled)?;
+        let contrast = (supcon(&labeled, &self.labels)? + supcon(&unlabeled, &self.instances)?)?;
+        let loss = (contrast + cross_entropy(&logits, &self.labels)?)?;
+        self.optimizer.backward_step(&loss)
     }
 }
 
-/// A convolution and the batch normalization behind it.
-struct Normalized(Conv2d, BatchNorm);
-
-impl Normalized {
-    /// With `(kernel, stride)` in pixels.
-    fn new(
-        [in_channels, channels]: [usize; 2],
-        (kernel, stride): (usize, usize),
-        conv: &VarBuilder<'_>,
-        bn: &VarBuilder<'_>,
-    ) -> Result<Self> {
-        let config = Conv2dConfig { stride, padding: kernel / 2, ..Conv2dConfig::default() };
-        let conv = conv2d_no_bias(in_channels, channels, kernel, config, conv.clone())?;
-        Ok(Self(conv, batch_norm(channels, 1e-5, bn.clone())?))
-    }
-
-    fn forward(&self, maps: &Tensor) -> Result<Tensor> {
-        self.1.forward_t(&self.0.forward(maps)?, false)
-    }
+/// Labels of the weak views, then of the strong ones.
+fn twice(n: usize, n_classes: usize) -> Vec<u32> {
+    let one: Vec<u32> = (0..n).map(|i| (i % n_classes) as u32).collect();
+    [&one[..], &one[..]].concat()
 }
 
 #[cfg(test)]
 mod tests {
     use candle_core::{Device, Result, Tensor};
-    use s5cl_backbone::{Mode, Parameters};
+    use s5cl_backbone::{Mode, Parameters, ResNetConfig};
     use s5cl_losses::SupervisedLoss;
 
     use super::super::ours::{self, SUPCON};
+    use super::super::plain_network::Network;
     use super::super::rows::Images;
-    use super::{ResNet18, supcon};
+    use super::{Step, StepShape, supcon};
 
     /// f32 sums in another order, through eighteen layers at most, relative to the largest value.
     const TOLERANCE: f32 = 1e-4;
@@ -178,8 +179,25 @@ mod tests {
         let images = ours::pixels(Images { encoder: "resnet18", size: 32, batch: 2 })?;
         let model = ours::model("resnet18", &weights)?;
         let fast = model.forward(&images, Mode::Evaluate)?.embeddings;
-        let plain =
-            ResNet18::new(&weights)?.forward(&images.permute((0, 3, 1, 2))?.contiguous()?)?;
+        let plain = Network::new(&ResNetConfig::resnet18(), &weights)?
+            .forward(&images.permute((0, 3, 1, 2))?.contiguous()?, false)?;
         assert_close(&fast, &plain)
+    }
+
+    #[test]
+    fn plain_step_learns() -> Result<()> {
+        let config = ResNetConfig { channels: [4, 4, 8, 8], ..ResNetConfig::slim() };
+        let shape = StepShape { n_labeled: 6, n_unlabeled: 4, side: 8, n_classes: 3 };
+        let mut step = Step::new(&config, shape)?;
+        let embeddings = |step: &Step| step.network.forward(&step.views, true);
+        let before =
+            supcon(&embeddings(&step)?, &Tensor::cat(&[&step.labels, &step.instances], 0)?)?;
+        for _ in 0..5 {
+            step.call()?;
+        }
+        let after =
+            supcon(&embeddings(&step)?, &Tensor::cat(&[&step.labels, &step.instances], 0)?)?;
+        assert!(after.to_scalar::<f32>()? < before.to_scalar::<f32>()?);
+        Ok(())
     }
 }

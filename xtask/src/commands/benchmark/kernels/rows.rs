@@ -18,7 +18,7 @@ pub(super) struct Row {
 /// What one call does. The worker of the peers reads it as JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-pub(super) enum Work {
+pub(crate) enum Work {
     /// SupCon of `n` rows of length `dim`, forward and backward.
     Supcon { n: usize, dim: usize },
     /// Forward in training mode, cross entropy, backward and a step of Adamax.
@@ -33,16 +33,16 @@ pub(super) enum Work {
 
 /// A batch of square images and the network that they go through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Images {
-    pub(super) encoder: &'static str,
+pub(crate) struct Images {
+    pub(crate) encoder: &'static str,
     /// Side in pixels.
-    pub(super) size: usize,
-    pub(super) batch: usize,
+    pub(crate) size: usize,
+    pub(crate) batch: usize,
 }
 
 /// An operation on a batch of square maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Operation {
+pub(crate) struct Operation {
     pub(super) op: Op,
     /// Side in pixels.
     pub(super) size: usize,
@@ -52,7 +52,7 @@ pub(super) struct Operation {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Op {
+pub(crate) enum Op {
     /// 3x3, stride 1, as many channels out as in.
     Conv2d,
     /// By the statistics of the batch.

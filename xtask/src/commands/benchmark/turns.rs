@@ -6,8 +6,6 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde::Serialize;
 
-use super::ours::Call;
-
 /// A turn lasts about so long: many calls where one is short, so that the first of them, which
 /// finds the caches full of the other side's data, weighs little.
 const TURN_SECONDS: f64 = 0.1;
@@ -37,7 +35,10 @@ impl Timing {
 }
 
 /// A side in this process.
-pub(super) fn here(mut call: Call) -> Side<'static> {
+pub(super) fn here<'a, E>(mut call: impl FnMut() -> Result<(), E> + 'a) -> Side<'a>
+where
+    anyhow::Error: From<E>,
+{
     Box::new(move |calls| {
         let started = Instant::now();
         for _ in 0..calls {
