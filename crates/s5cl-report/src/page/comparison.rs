@@ -30,7 +30,7 @@ pub struct PairedResult {
     pub low: f64,
     /// The upper end.
     pub high: f64,
-    /// Of the paired bootstrap, in `[0, 1]`.
+    /// Of that difference, in `[0, 1]`.
     pub p_value: f64,
     /// Of McNemar's test on single images, in `[0, 1]`.
     pub mcnemar_p: f64,
