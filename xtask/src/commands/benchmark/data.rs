@@ -167,7 +167,8 @@ mod tests {
     use s5cl_data::{DataError, Dataset, Tiles};
 
     use super::{BatchMaker, Experiment, Overrides, SpeedRow, drawn_spec, resolve, tiles, views};
-    use crate::commands::benchmark::gate::{Baseline, Figure};
+    use crate::commands::benchmark::baseline::Baseline;
+    use crate::commands::benchmark::gate::Figure;
     use crate::failure::exit_code;
 
     const SIDE: u32 = 16;

@@ -1,5 +1,6 @@
 //! `benchmark`: claims as commands, one file or folder a suite.
 
+mod baseline;
 mod gate;
 mod speed;
 mod statistics;

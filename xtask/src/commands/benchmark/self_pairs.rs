@@ -6,7 +6,7 @@ use anyhow::Result;
 use candle_core::{D, DType, Tensor};
 use s5cl_losses::SupervisedLoss;
 
-use super::gate::Baseline;
+use super::baseline::Baseline;
 use super::kernels::{SUPCON, agreement};
 use crate::failure::exit_code;
 
