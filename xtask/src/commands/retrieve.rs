@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use s5cl_data::{Spec, open, open_images};
-use s5cl_eval::{EvalError, LeftOut, RetrievalResult, Retrieved, nearest, retrieval};
-use serde::Serialize;
+use s5cl_eval::{LeftOut, Retrieved, nearest};
 use serde_json::json;
 
-use crate::evaluation::{Part, number_groups, write_csv};
+use crate::evaluation::{Part, Retrieval, write_csv};
 use crate::inference::Predictor;
 use crate::run_folder::{RunFolder, require_folder};
 use crate::table::{Table, fraction};
@@ -60,9 +59,10 @@ impl Args {
             }
             None => print(queries, &gallery, &found),
         }
-        let figures = Figures::new(queries, &gallery, own, k)?;
+        let among = other.as_ref().map(|_| &gallery);
+        let figures = Retrieval::new(queries, among, k)?;
         match &figures {
-            Some(figures) => print!("\n{}", figures.table(k).text()),
+            Some(figures) => print!("\n{}", table(figures, k).text()),
             None => eprintln!(
                 "note: no figures, as the classes of queries and gallery are not known: a folder \
                  in the path that has the name of a class would tell them"
@@ -105,85 +105,40 @@ impl Args {
     }
 }
 
-/// How well images of the query's class are found.
-#[derive(Serialize)]
-struct Figures {
-    #[serde(flatten)]
-    among_all: RetrievalResult,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    without_own_group: Option<RetrievalResult>,
-}
-
-impl Figures {
-    /// `None` where a class is not known, or no query has another image of its class.
-    fn new(queries: &Part, gallery: &Part, own: bool, k: usize) -> Result<Option<Self>> {
-        let known = |part: &Part| part.labels.iter().copied().collect::<Option<Vec<u32>>>();
-        let (Some(of_queries), Some(of_gallery)) = (known(queries), known(gallery)) else {
-            return Ok(None);
-        };
-        let search = |left_out| -> Result<Option<RetrievalResult>, EvalError> {
-            let found = retrieval(
-                &queries.embeddings,
-                &of_queries,
-                &gallery.embeddings,
-                &of_gallery,
-                k,
-                left_out,
-            );
-            match found {
-                Ok(found) => Ok(Some(found)),
-                Err(EvalError::TooFew { .. }) => Ok(None),
-                Err(error) => Err(error),
-            }
-        };
-        let among_all = search(if own { LeftOut::Own } else { LeftOut::Nothing })?;
-        let names = queries.groups.iter().chain(&gallery.groups).map(Option::as_deref);
-        let without_own_group = match number_groups(names) {
-            Some(groups) => {
-                let (query, gallery) = groups.split_at(queries.n());
-                // A set against itself has the same groups on both sides.
-                let gallery = if own { query } else { gallery };
-                search(LeftOut::OwnGroup { query, gallery })?
-            }
-            None => None,
-        };
-        Ok(among_all.map(|among_all| Self { among_all, without_own_group }))
-    }
-
-    fn table(&self, k: usize) -> Table {
-        let columns = [
-            "",
-            "precision@1",
-            &format!("precision@{k}"),
-            &format!("recall@{k}"),
-            "R-precision",
-            "MAP@R",
-            "mAP",
-            "MRR",
-            "queries",
+/// The figures for people.
+fn table(figures: &Retrieval, k: usize) -> Table {
+    let columns = [
+        "",
+        "precision@1",
+        &format!("precision@{k}"),
+        &format!("recall@{k}"),
+        "R-precision",
+        "MAP@R",
+        "mAP",
+        "MRR",
+        "queries",
+    ];
+    let mut table = Table::new(&columns);
+    let rows =
+        [("all", Some(&figures.among_all)), ("other groups", figures.without_own_group.as_ref())];
+    for (name, result) in rows {
+        let Some(result) = result else { continue };
+        let at_k = &result.at_k;
+        let values = [
+            at_k.precision_at_1,
+            at_k.precision_at_k,
+            at_k.recall_at_k,
+            result.r_precision,
+            result.map_at_r,
+            result.map,
+            result.mrr,
         ];
-        let mut table = Table::new(&columns);
-        let rows =
-            [("all", Some(&self.among_all)), ("other groups", self.without_own_group.as_ref())];
-        for (name, result) in rows {
-            let Some(result) = result else { continue };
-            let at_k = &result.at_k;
-            let values = [
-                at_k.precision_at_1,
-                at_k.precision_at_k,
-                at_k.recall_at_k,
-                result.r_precision,
-                result.map_at_r,
-                result.map,
-                result.mrr,
-            ];
-            let mut row = vec![name.to_owned()];
-            row.extend(values.map(fraction));
-            row.push(at_k.n_queries.to_string());
-            table.row(row);
-        }
-        table
+        let mut row = vec![name.to_owned()];
+        row.extend(values.map(fraction));
+        row.push(at_k.n_queries.to_string());
+        table.row(row);
     }
+    table
 }
 
 fn write(out: &Path, queries: &Part, gallery: &Part, found: &[Vec<Retrieved>]) -> Result<()> {

@@ -11,15 +11,18 @@ use s5cl_eval::{
 use serde::Serialize;
 
 use super::atlas::{Atlas, Panel, Picture, mistakes, panels};
-use super::embeddings::{Representation, Retrieval};
+use super::embeddings::Representation;
 use super::part::Part;
 use super::predictions::JudgedImages;
+use super::retrieval::Retrieval;
 use super::thumbnails::{ThumbnailSheet, Thumbnails};
 use super::views::Views;
 use crate::batches::BatchMaker;
 
 /// The version of the file.
 const SCHEMA: u32 = 1;
+/// Images found for a query.
+const RETRIEVED: usize = 10;
 /// Points of the coverage curve, at most.
 const COVERAGE_POINTS: usize = 200;
 /// Promised probabilities that a set of classes holds the true one.
@@ -93,7 +96,7 @@ impl Details {
             class_names: class_names.to_vec(),
             trust: Trust::new(&judged(test), validation.as_ref().map(judged).as_ref())?,
             representation: Representation::new(labeled, test, n_classes, seed)?,
-            retrieval: Retrieval::new(test)?,
+            retrieval: Retrieval::new(test, None, RETRIEVED)?,
             atlas,
             panels,
             mistakes,

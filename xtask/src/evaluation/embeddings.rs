@@ -2,20 +2,16 @@
 
 use anyhow::Result;
 use s5cl_eval::{
-    Confusion, CosineKnnConfig, Distance, EvalError, Features, KMeansConfig, LeftOut, LinearProbe,
-    LinearProbeConfig, RetrievalResult, adjusted_mutual_information, class_alignment,
-    cosine_knn_predict, effective_rank, k_means, nearest_class_mean_predict,
-    normalized_mutual_information, retrieval, silhouette, uniformity,
+    Confusion, CosineKnnConfig, Distance, EvalError, KMeansConfig, LinearProbe, LinearProbeConfig,
+    adjusted_mutual_information, class_alignment, cosine_knn_predict, effective_rank, k_means,
+    nearest_class_mean_predict, normalized_mutual_information, silhouette, uniformity,
 };
 use serde::Serialize;
 
 use super::part::Part;
-use super::predictions::number_groups;
 
 /// Neighbors that vote, at most: few labels have no more to offer.
 const VOTERS: usize = 20;
-/// Images found for a query.
-const RETRIEVED: usize = 10;
 /// Starts of k-means, of which the best counts.
 const RESTARTS: usize = 5;
 /// Passes of one start, at most.
@@ -42,16 +38,6 @@ pub(crate) struct Representation {
     nmi: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ami: Option<f64>,
-}
-
-/// Test images as queries among the test images.
-#[derive(Debug, Serialize)]
-pub(crate) struct Retrieval {
-    #[serde(flatten)]
-    among_all: RetrievalResult,
-    /// The same, where images of the query's own patient or slide do not count.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    without_own_group: Option<RetrievalResult>,
 }
 
 impl Representation {
@@ -104,24 +90,6 @@ impl Representation {
                  {n_classes} classes that are kept apart span about {expected}"
             )
         })
-    }
-}
-
-impl Retrieval {
-    /// `None` where no image has another of its class.
-    pub(crate) fn new(test: &Part) -> Result<Option<Self>> {
-        let labels = known_labels(test);
-        let search = |left_out| -> Result<Option<RetrievalResult>> {
-            let rows: &Features = &test.embeddings;
-            Ok(defined(retrieval(rows, &labels, rows, &labels, RETRIEVED, left_out))?)
-        };
-        let groups = number_groups(test.groups.iter().map(Option::as_deref));
-        let without_own_group = match &groups {
-            Some(groups) => search(LeftOut::OwnGroup { query: groups, gallery: groups })?,
-            None => None,
-        };
-        let among_all = search(LeftOut::Own)?;
-        Ok(among_all.map(|among_all| Self { among_all, without_own_group }))
     }
 }
 

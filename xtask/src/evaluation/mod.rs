@@ -7,6 +7,7 @@ mod shortcuts;
 
 mod details;
 mod embeddings;
+mod retrieval;
 
 mod atlas;
 mod sheet;
@@ -17,6 +18,7 @@ pub(crate) use atlas::some_unlabeled;
 pub(crate) use comparison::compare;
 pub(crate) use details::{Details, Drawing, Parts};
 pub(crate) use part::Part;
-pub(crate) use predictions::{JudgedImages, number_groups, write_csv, write_table};
+pub(crate) use predictions::{JudgedImages, write_csv, write_table};
+pub(crate) use retrieval::Retrieval;
 pub(crate) use sheet::sheet;
 pub(crate) use shortcuts::shortcuts;

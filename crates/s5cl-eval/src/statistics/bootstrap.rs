@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::distributions::{normal_cdf, normal_quantile, student_cdf, student_two_sided};
 use super::groups::Groups;
 use super::interval::{Interval, checked_level};
-use crate::error::EvalError;
+use crate::error::{EvalError, at_least};
 
 /// How a bootstrap is done.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,14 +29,7 @@ impl Bootstrap {
 
     fn check(&self) -> Result<(), EvalError> {
         checked_level(self.level)?;
-        if self.replicates < 2 {
-            return Err(EvalError::TooFew {
-                what: "replicates",
-                found: self.replicates,
-                needed: 2,
-            });
-        }
-        Ok(())
+        at_least("replicates", self.replicates, 2)
     }
 }
 
@@ -135,9 +128,7 @@ impl Replicates {
         config.check()?;
         let what = if groups.is_some() { "groups" } else { "samples" };
         let members = Groups::new(n, groups)?.members();
-        if members.len() < 2 {
-            return Err(EvalError::TooFew { what, found: members.len(), needed: 2 });
-        }
+        at_least(what, members.len(), 2)?;
         let everything: Vec<usize> = (0..n).collect();
         let statistic = |drawn: &[usize]| statistic(drawn).filter(|value| value.is_finite());
         let estimate = statistic(&everything).ok_or(EvalError::Undefined { n_undefined: None })?;
@@ -327,11 +318,11 @@ mod tests {
             bootstrap(n, groups, &config, |_| Some(1.0)).unwrap_err().to_string()
         };
         let standard = Bootstrap::standard(0);
-        assert!(error(3, Some(&[4, 4, 4]), standard).starts_with("groups: there must be at least"));
-        assert!(error(1, None, standard).starts_with("samples: there must be at least 2"));
+        assert!(error(3, Some(&[4, 4, 4]), standard).starts_with("there are 1 groups"));
+        assert!(error(1, None, standard).starts_with("there are 1 samples"));
         assert!(error(3, Some(&[4]), standard).contains("groups has 1 entries"));
         assert!(error(3, None, Bootstrap { level: 0.0, ..standard }).starts_with("level is 0"));
-        assert!(error(3, None, Bootstrap { replicates: 1, ..standard }).starts_with("replicates"));
+        assert!(error(3, None, Bootstrap { replicates: 1, ..standard }).contains("1 replicates"));
         let undefined = bootstrap(3, None, &standard, |_| Some(f64::NAN)).unwrap_err().to_string();
         assert_eq!(undefined, "the statistic is undefined on the test set");
     }

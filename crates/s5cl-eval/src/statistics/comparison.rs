@@ -9,7 +9,7 @@ use super::interval::{Interval, checked_level};
 use super::mcnemar::{McNemar, mcnemar};
 use super::score::Score;
 use crate::classification::Confusion;
-use crate::error::{EvalError, same_length};
+use crate::error::{EvalError, at_least, same_length};
 
 /// What a run said of its test images.
 #[derive(Clone, Copy, Debug)]
@@ -89,9 +89,7 @@ pub fn compare_runs(
     let (of_first, of_second) = (confusion(first)?, confusion(second)?);
     let what = if groups.is_some() { "groups" } else { "images" };
     let groups = Groups::new(first.labels.len(), groups)?;
-    if groups.n < 2 {
-        return Err(EvalError::TooFew { what, found: groups.n, needed: 2 });
-    }
+    at_least(what, groups.n, 2)?;
     let paired = Paired { first, second, groups, level };
     let of_classes = |score: fn(&Confusion) -> Score| {
         let (a, b) = (score(&of_first), score(&of_second));
@@ -304,6 +302,6 @@ mod tests {
         assert!(found.starts_with("labels[1] is 1 in the first run and 2"), "{found}");
         assert!(error(TestRun { ids: &ids[..2], ..first }, None).contains("ids has 2 entries"));
         assert!(error(TestRun { predictions: &[0], ..first }, None).contains("predictions has 1"));
-        assert!(error(first, Some(&[5, 5, 5])).starts_with("groups: there must be at least 2"));
+        assert!(error(first, Some(&[5, 5, 5])).starts_with("there are 1 groups, but at least 2"));
     }
 }
