@@ -46,6 +46,8 @@ pub(crate) struct Metrics {
     pub(crate) timing: BTreeMap<String, Option<f64>>,
     #[serde(default)]
     pub(crate) warnings: Vec<String>,
+    #[serde(default)]
+    pub(crate) notes: Vec<String>,
     pub(crate) run: Option<String>,
 }
 
