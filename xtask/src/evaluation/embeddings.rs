@@ -16,6 +16,11 @@ const VOTERS: usize = 20;
 const RESTARTS: usize = 5;
 /// Passes of one start, at most.
 const MOST_ITERATIONS: usize = 100;
+/// Uniformity above which all embeddings have nearly one direction: a mean squared distance of
+/// 0.05 between them, where 2 is an even spread.
+const ONE_DIRECTION: f64 = -0.1;
+/// Silhouette from which classes lie apart all the same, around a long common mean.
+const APART: f64 = 0.25;
 
 /// Classifiers on the embeddings, fitted on the labeled images, by their balanced accuracy on
 /// test; and how the test images lie. What is not defined for these images is absent.
@@ -79,15 +84,26 @@ impl Representation {
         })
     }
 
-    /// Whether the embeddings have given up most of their room: classes in general position span
-    /// one direction fewer than there are classes.
+    /// Whether the embeddings have given up most of their room: they have all nearly one direction,
+    /// or differ in fewer directions than classes in general position do, which is one fewer than
+    /// there are classes.
     pub(crate) fn collapse(&self, n_classes: usize) -> Option<String> {
+        let is_apart = self.silhouette.is_some_and(|silhouette| silhouette > APART);
+        if let Some(uniformity) = self.uniformity
+            && uniformity > ONE_DIRECTION
+            && !is_apart
+        {
+            return Some(format!(
+                "collapse: the embeddings of the test images have nearly one direction \
+                 (uniformity {uniformity:.3}, where 0 is a single one and -4 an even spread)"
+            ));
+        }
         let rank = self.effective_rank?;
         let expected = n_classes.saturating_sub(1).min(self.dim) as f64;
         (rank < expected / 2.0).then(|| {
             format!(
-                "collapse: the embeddings of the test images span {rank:.1} directions; \
-                 {n_classes} classes that are kept apart span about {expected}"
+                "collapse: the embeddings of the test images differ in {rank:.1} directions; \
+                 {n_classes} classes that are kept apart do in about {expected}"
             )
         })
     }

@@ -2,11 +2,11 @@
 
 use rayon::prelude::*;
 
-use super::folds::stratified_folds;
 use super::lbfgs::Stopping;
 use super::logistic_regression::LogisticRegression;
 use crate::error::{EvalError, same_length, two_classes};
 use crate::features::Features;
+use crate::folds::stratified_folds;
 use crate::standardizer::Standardizer;
 
 /// Probabilities are not below this, so that a class that a fold did not learn costs the same,

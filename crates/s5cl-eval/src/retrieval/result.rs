@@ -75,9 +75,9 @@ pub fn retrieval_at_k(
     k: usize,
     left_out: LeftOut<'_>,
 ) -> Result<RetrievalAtK, EvalError> {
-    let found = nearest(query, gallery, k, left_out)?;
     same_length(("query labels", query_labels.len()), ("query", query.n()))?;
     same_length(("gallery labels", gallery_labels.len()), ("gallery", gallery.n()))?;
+    let found = nearest(query, gallery, k, left_out)?;
     let counts = Counts::new(gallery_labels, left_out);
     let mut sums = RetrievalAtK {
         k,
