@@ -63,7 +63,7 @@ pub use pixels::{color_features, thumbnail_features};
 pub use probabilities::Probabilities;
 pub use standardizer::Standardizer;
 pub use statistics::{
-    AccuracyIntervals, Bootstrap, BootstrapResult, Interval, McNemar, PairedBootstrap,
+    AccuracyIntervals, BootstrapConfig, BootstrapResult, Interval, McNemar, PairedBootstrap,
     PairedDifference, RunComparison, RunDifference, SeedSummary, TestRun, accuracy_intervals,
     bootstrap, compare_runs, mcnemar, mid_p, over_seeds, paired_bootstrap, paired_over_seeds,
     proportion_by_group, wilson,

@@ -57,6 +57,14 @@ impl Probabilities {
         Ok(Self { values, n_classes })
     }
 
+    /// Takes shares of `f64` that are distributions by the way they were made, one row a query.
+    pub(crate) fn of_queries(shares: &[f64], n_classes: usize) -> Result<Self, EvalError> {
+        if shares.is_empty() {
+            return Err(EvalError::Empty { what: "query" });
+        }
+        Ok(Self { values: shares.iter().map(|&share| share as f32).collect(), n_classes })
+    }
+
     /// Takes rows that are distributions by the way they were made.
     pub(crate) fn from_distributions(values: Vec<f32>, n_classes: usize) -> Self {
         Self { values, n_classes }

@@ -77,7 +77,8 @@ fn intervals_of_differences_cover_as_often_as_they_say() -> Result<(), EvalError
         let found = setting.paired_coverage(N_DRAWS, None)?;
         let what = |figure| format!("{figure}, {grouping:?}");
         assert_share(&what("accuracy"), found.accuracy, HONEST);
-        assert_share(&what("balanced accuracy"), found.balanced_accuracy, HONEST);
+        // In which classes of five images weigh as much as those of 200.
+        assert_share(&what("balanced accuracy"), found.balanced_accuracy, CAUTIOUS);
         assert_share(&what("macro F1"), found.macro_f1, HONEST);
     }
     Ok(())

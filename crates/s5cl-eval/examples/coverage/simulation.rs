@@ -3,7 +3,7 @@
 use std::fmt;
 
 use s5cl_eval::{
-    Bootstrap, EvalError, Interval, TestRun, accuracy_intervals, bootstrap, compare_runs,
+    BootstrapConfig, EvalError, Interval, TestRun, accuracy_intervals, bootstrap, compare_runs,
     over_seeds, paired_over_seeds,
 };
 use s5cl_random::{Stream, named_stream};
@@ -301,7 +301,7 @@ pub(crate) fn bootstrap_coverage(
         let mean = |drawn: &[usize]| {
             Some(drawn.iter().map(|&image| values[image]).sum::<f64>() / drawn.len() as f64)
         };
-        let config = Bootstrap { replicates, level: LEVEL, seed: u64::from(draw) };
+        let config = BootstrapConfig { replicates, level: LEVEL, seed: u64::from(draw) };
         coverage.count(bootstrap(groups.len(), Some(&groups), &config, mean)?.interval, truth);
     }
     Ok(coverage)

@@ -22,7 +22,7 @@ mod score;
 mod seeds;
 
 pub use accuracy::{AccuracyIntervals, accuracy_intervals};
-pub use bootstrap::{Bootstrap, BootstrapResult, bootstrap};
+pub use bootstrap::{BootstrapConfig, BootstrapResult, bootstrap};
 pub use comparison::{RunComparison, RunDifference, TestRun, compare_runs};
 pub use interval::{Interval, mid_p, proportion_by_group, wilson};
 pub use mcnemar::{McNemar, mcnemar};
