@@ -28,7 +28,7 @@ impl Retrieval {
         let (Some(of_queries), Some(of_gallery)) = (known(queries), known(among)) else {
             return Ok(None);
         };
-        let search = |left_out| -> Result<Option<RetrievalResult>, EvalError> {
+        let search = |left_out: LeftOut<'_>| -> Result<Option<RetrievalResult>, EvalError> {
             let (rows, items) = (&queries.embeddings, &among.embeddings);
             match retrieval(rows, &of_queries, items, &of_gallery, k, left_out) {
                 Ok(found) => Ok(Some(found)),

@@ -92,11 +92,11 @@ fn top_k_of_other_groups_is_what_is_left_of_all_without_the_own_group() -> Resul
         let search = TopK { k: n_keys, is_cosine: true, excludes_own };
         let all = top_k(&queries, &keys, dim, search)?;
         let found = top_k_of_other_groups(&queries, &keys, dim, TopK { k, ..search }, groups)?;
-        for query in 0..n_queries {
+        for (query, group) in of_queries.iter().enumerate() {
             let all = all.indices[query * all.per_query..][..all.per_query].iter();
             let mut expected: Vec<u32> = all
                 .copied()
-                .filter(|&key| of_keys[key as usize] != of_queries[query])
+                .filter(|&key| of_keys[key as usize] != *group)
                 .chain([u32::MAX; 9])
                 .collect();
             expected.truncate(k);
