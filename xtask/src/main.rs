@@ -19,6 +19,7 @@ mod table;
 mod tensorboard;
 mod timing;
 
+mod csv_file;
 mod failure;
 mod system;
 

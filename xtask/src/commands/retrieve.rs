@@ -8,7 +8,8 @@ use s5cl_data::{Spec, open, open_images};
 use s5cl_eval::{LeftOut, Retrieved, nearest};
 use serde_json::json;
 
-use crate::evaluation::{Part, Retrieval, write_csv};
+use crate::csv_file::write_csv;
+use crate::evaluation::{Part, Retrieval};
 use crate::inference::Predictor;
 use crate::run_folder::{RunFolder, require_folder};
 use crate::table::{Table, fraction};

@@ -18,7 +18,7 @@ pub(crate) use atlas::some_unlabeled;
 pub(crate) use comparison::compare;
 pub(crate) use details::{Details, Drawing, Parts};
 pub(crate) use part::Part;
-pub(crate) use predictions::{JudgedImages, write_csv, write_table};
+pub(crate) use predictions::{JudgedImages, write_table};
 pub(crate) use retrieval::Retrieval;
 pub(crate) use sheet::sheet;
 pub(crate) use shortcuts::shortcuts;

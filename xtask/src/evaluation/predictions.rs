@@ -1,13 +1,13 @@
 //! What a model said of images, as a table: `predictions.csv`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 
-use anyhow::Result;
-use csv::{Reader, StringRecord, Writer};
+use anyhow::{Context, Result};
 use s5cl_eval::{ClassificationResult, Probabilities, accuracy_intervals};
-use s5cl_trainer::write_atomic;
 
+use crate::csv_file::{CsvFile, write_csv};
 use crate::failure::BadInput;
 
 /// Chance with which the intervals over test images hold the truth.
@@ -32,24 +32,6 @@ pub(crate) struct JudgedImages {
     pub(crate) labels: Vec<u32>,
     /// f32 `[n, n_classes]`, as the file has them.
     pub(crate) probabilities: Vec<f32>,
-}
-
-/// A CSV file under its header.
-pub(crate) fn write_csv<R, C>(
-    out: &Path,
-    header: impl IntoIterator<Item = impl AsRef<[u8]>>,
-    rows: impl Iterator<Item = R>,
-) -> Result<()>
-where
-    R: IntoIterator<Item = C>,
-    C: AsRef<[u8]>,
-{
-    let mut csv = Writer::from_writer(Vec::new());
-    csv.write_record(header)?;
-    for row in rows {
-        csv.write_record(row)?;
-    }
-    Ok(write_atomic(out, &csv.into_inner()?)?)
 }
 
 /// A table of probabilities, one row an image; what stands in the columns before them differs.
@@ -105,11 +87,11 @@ impl JudgedImages {
     /// writes it: there `label` is what the model said, and the true ones come from a second
     /// table with the columns `path`, `label` and, if known, `group`.
     pub(crate) fn read(table: &Path, truth: Option<&Path>) -> Result<Self> {
-        let predictions = Table::read(table)?;
+        let predictions = CsvFile::read(table)?;
         let has_labels = predictions.column(PREDICTION).is_some();
         let truth = match truth {
-            Some(truth) => Table::read(truth)?,
-            None if has_labels => Table::read(table)?,
+            Some(truth) => CsvFile::read(truth)?,
+            None if has_labels => CsvFile::read(table)?,
             None => {
                 let message = format!(
                     "{} has no column `{PREDICTION}`, so its labels are those of the model: give \
@@ -119,16 +101,11 @@ impl JudgedImages {
                 return Err(BadInput::new(message).into());
             }
         };
-        let known = [PATH, GROUP, LABEL, PREDICTION, CONFIDENCE];
-        let classes: Vec<usize> = (0..predictions.header.len())
-            .filter(|&column| !known.contains(&&predictions.header[column]))
-            .collect();
-        let class_names: Vec<String> =
-            classes.iter().map(|&column| predictions.header[column].to_owned()).collect();
-        if class_names.is_empty() {
-            return Err(predictions.wrong("it has no column of probabilities").into());
-        }
-        let ids = predictions.cells(PATH)?;
+        let classes = class_columns(&predictions)?;
+        let class_names = classes.clone().map(|column| predictions.header[column].to_owned());
+        let class_names: Vec<String> = class_names.collect();
+        let path = predictions.required(PATH)?;
+        let ids: Vec<String> = predictions.rows.iter().map(|row| row[path].to_owned()).collect();
         let truth = Truth::new(&truth)?;
         truth.refuse_others(&ids, &predictions)?;
         let mut judged = Self { class_names, ids: ids.clone(), ..Self::default() };
@@ -136,10 +113,14 @@ impl JudgedImages {
             let (label, group) = truth.of(id)?;
             judged.groups.push(group.map(str::to_owned));
             judged.labels.push(judged.class_idx(label, &predictions)?);
-            for &column in &classes {
+            for column in classes.clone() {
                 judged.probabilities.push(predictions.number(row, column)?);
             }
         }
+        // Told now, with the name of the file.
+        judged.probabilities().with_context(|| {
+            format!("{}, rows counted from 0 below its header", predictions.name)
+        })?;
         Ok(judged)
     }
 
@@ -148,7 +129,7 @@ impl JudgedImages {
         number_groups(self.groups.iter().map(Option::as_deref))
     }
 
-    fn class_idx(&self, label: &str, table: &Table) -> Result<u32> {
+    fn class_idx(&self, label: &str, table: &CsvFile) -> Result<u32> {
         let class_idx = self.class_names.iter().position(|name| name == label);
         let unknown = || {
             let classes = self.class_names.join(", ");
@@ -156,6 +137,33 @@ impl JudgedImages {
         };
         Ok(class_idx.ok_or_else(unknown)? as u32)
     }
+}
+
+/// The columns of probabilities: those behind what else stands first. A class may be called as one
+/// of those columns is.
+fn class_columns(table: &CsvFile) -> Result<Range<usize>> {
+    let known = [PATH, GROUP, LABEL, PREDICTION, CONFIDENCE];
+    let mut first = 0;
+    for (column, name) in table.header.iter().enumerate() {
+        let is_new = table.column(name) == Some(column);
+        if !known.contains(&name) || !is_new {
+            break;
+        }
+        first = column + 1;
+        if name == CONFIDENCE {
+            break;
+        }
+    }
+    let classes = first..table.header.len();
+    if classes.is_empty() {
+        return Err(table.wrong("it has no column of probabilities").into());
+    }
+    let name = |column: usize| &table.header[column];
+    if let Some(double) = classes.clone().find(|&c| (first..c).any(|other| name(other) == name(c)))
+    {
+        return Err(table.wrong(&format!("it has two columns {:?}", name(double))).into());
+    }
+    Ok(classes)
 }
 
 /// Groups by number, in order of appearance; an image without one is a group of its own. `None`
@@ -176,12 +184,12 @@ pub(crate) fn number_groups<'a>(
 
 /// The true classes by image.
 struct Truth<'a> {
-    table: &'a Table,
+    table: &'a CsvFile,
     rows: BTreeMap<&'a str, (&'a str, Option<&'a str>)>,
 }
 
 impl<'a> Truth<'a> {
-    fn new(table: &'a Table) -> Result<Self> {
+    fn new(table: &'a CsvFile) -> Result<Self> {
         let (path, label) = (table.required(PATH)?, table.required(LABEL)?);
         let group = table.column(GROUP);
         let mut rows = BTreeMap::new();
@@ -200,7 +208,7 @@ impl<'a> Truth<'a> {
     }
 
     /// Labels without a prediction mean that something was left out.
-    fn refuse_others(&self, ids: &[String], predictions: &Table) -> Result<()> {
+    fn refuse_others(&self, ids: &[String], predictions: &CsvFile) -> Result<()> {
         if ids.len() != self.rows.len() {
             let message = format!(
                 "{} has {} images, {} has {}: predictions and labels must be of the same images",
@@ -216,54 +224,6 @@ impl<'a> Truth<'a> {
             return Err(predictions.wrong("an image is there twice").into());
         }
         Ok(())
-    }
-}
-
-/// A CSV file with a header, all of it.
-struct Table {
-    name: String,
-    header: StringRecord,
-    rows: Vec<StringRecord>,
-}
-
-impl Table {
-    fn read(path: &Path) -> Result<Self> {
-        let name = path.display().to_string();
-        let wrong = |error: csv::Error| BadInput::new(format!("cannot read {name}: {error}"));
-        let mut reader = Reader::from_path(path).map_err(wrong)?;
-        let header = reader.headers().map_err(wrong)?.clone();
-        let rows: Vec<StringRecord> = reader.records().collect::<Result<_, _>>().map_err(wrong)?;
-        if rows.is_empty() {
-            return Err(BadInput::new(format!("{name} has no row under its header")).into());
-        }
-        Ok(Self { name, header, rows })
-    }
-
-    fn wrong(&self, what: &str) -> BadInput {
-        BadInput::new(format!("{}: {what}", self.name))
-    }
-
-    fn column(&self, name: &str) -> Option<usize> {
-        self.header.iter().position(|column| column == name)
-    }
-
-    fn required(&self, name: &str) -> Result<usize> {
-        Ok(self.column(name).ok_or_else(|| self.wrong(&format!("it has no column `{name}`")))?)
-    }
-
-    fn cells(&self, name: &str) -> Result<Vec<String>> {
-        let column = self.required(name)?;
-        Ok(self.rows.iter().map(|row| row[column].to_owned()).collect())
-    }
-
-    fn number(&self, row: usize, column: usize) -> Result<f32> {
-        let cell = &self.rows[row][column];
-        let wrong = || {
-            let (line, name) = (row + 2, &self.header[column]);
-            self.wrong(&format!("line {line}, column {name:?}: {cell:?} is no number"))
-        };
-        // The error says no more than that.
-        Ok(cell.trim().parse().ok().ok_or_else(wrong)?)
     }
 }
 
@@ -306,6 +266,20 @@ mod tests {
         assert!(refused(Some(&truth)).to_string().contains("no column for the class \"z\""));
         std::fs::write(&truth, "label,path\nb,2\na,3\n")?;
         assert!(refused(Some(&truth)).to_string().contains("no label of \"1\""));
+        Ok(())
+    }
+
+    #[test]
+    fn classes_may_be_called_as_columns_are() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("predictions.csv");
+        let names = ["group".to_owned(), "label".to_owned()];
+        let named = JudgedImages { class_names: names.to_vec(), ..judged() };
+        named.write(&path)?;
+        assert_eq!(JudgedImages::read(&path, None)?, named);
+        std::fs::write(&path, "path,label,prediction,confidence,a,a\n1,a,a,1,1,0\n")?;
+        let error = JudgedImages::read(&path, None).unwrap_err();
+        assert!(error.to_string().contains("two columns \"a\""), "{error}");
         Ok(())
     }
 

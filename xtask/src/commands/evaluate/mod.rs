@@ -15,7 +15,7 @@ use crate::inference::Predictor;
 use crate::run_folder::RunFolder;
 use crate::table::{Table, fraction, p_value, with_interval};
 use samples::{Section, class_map};
-use tables::{class_tree, costs};
+use tables::Tables;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -65,7 +65,12 @@ struct Subject {
 impl Args {
     /// Runs the command.
     pub(crate) fn run(self) -> Result<()> {
-        let subject = self.subject()?;
+        if self.labels.is_some() && self.predictions.is_none() && self.against.is_none() {
+            let message = "--labels are the true classes of --predictions or --against: give one";
+            return Err(BadInput::new(message).into());
+        }
+        let tables = Tables::read(&self)?;
+        let subject = self.subject(&tables)?;
         let result = subject.images.result()?;
 
         let mut table = Table::new(&["", "accuracy", "balanced", "macro F1", "images"]);
@@ -97,7 +102,8 @@ impl Args {
         let mut json = json!({
             "schema": 1, "data": subject.data, "split": subject.split, "test": result
         });
-        self.more(&subject.images, &mut json)?;
+        self.more(&tables, &subject.images, &mut json)?;
+        self.tell_report(&json)?;
         if self.json {
             println!("{json}");
         }
@@ -105,10 +111,9 @@ impl Args {
     }
 
     /// What is only told where it is asked for.
-    fn more(&self, images: &JudgedImages, json: &mut Value) -> Result<()> {
+    fn more(&self, tables: &Tables, images: &JudgedImages, json: &mut Value) -> Result<()> {
         let probabilities = images.probabilities()?;
-        if let Some(path) = &self.parents {
-            let tree = class_tree(path, &images.class_names)?;
+        if let Some(tree) = tables.class_tree(&images.class_names)? {
             let result = tree.result(&images.labels, &probabilities)?;
             println!(
                 "\nby parent class ({}): accuracy {:.3}, balanced {:.3}, macro F1 {:.3}",
@@ -119,8 +124,7 @@ impl Args {
             );
             json["parents"] = json!({ "names": tree.names(), "result": result });
         }
-        if let Some(path) = &self.costs {
-            let costs = costs(path, &images.class_names)?;
+        if let Some(costs) = tables.costs(&images.class_names)? {
             let n_classes = images.class_names.len();
             let confusion =
                 Confusion::new(n_classes, &images.labels, &probabilities.predictions())?;
@@ -128,10 +132,8 @@ impl Args {
             println!("\nmean cost of an image: {mean:.4}");
             json["cost"] = json!({ "mean": mean, "matrix": costs });
         }
-        if let Some(other) = &self.against {
-            let table =
-                if other.is_dir() { RunFolder::open(other)?.predictions() } else { other.clone() };
-            let found = compare(images, &JudgedImages::read(&table, self.labels.as_deref())?)?;
+        if let Some(other) = &tables.against {
+            let found = compare(images, other)?;
             let mut table = Table::new(&["less those of the other", "difference", "p"]);
             for (name, of) in [
                 ("accuracy", &found.accuracy),
@@ -154,20 +156,47 @@ impl Args {
         Ok(())
     }
 
-    fn subject(&self) -> Result<Subject> {
+    /// What was asked for of a run's own test images is in its report from then on.
+    fn tell_report(&self, json: &Value) -> Result<()> {
+        let own_test = self.data.is_none() && self.split == Section::Test;
+        let Some(run) = self.run.as_ref().filter(|_| own_test) else { return Ok(()) };
+        let folder = RunFolder::open(run)?;
+        let Some(mut details) = folder.evaluation() else { return Ok(()) };
+        let mut told = false;
+        if let Some(parents) = json.get("parents") {
+            details["parents"] = parents["result"].clone();
+            details["parents"]["names"] = parents["names"].clone();
+            told = true;
+        }
+        if let Some(cost) = json.get("cost") {
+            details["cost"] = cost.clone();
+            told = true;
+        }
+        if told {
+            folder.write_evaluation(&details)?;
+            s5cl_report::write_report(folder.path())?;
+            eprintln!("the report has it too: {}", folder.report().display());
+        }
+        Ok(())
+    }
+
+    fn subject(&self, tables: &Tables) -> Result<Subject> {
         match (&self.predictions, &self.run) {
             (Some(predictions), _) => Ok(Subject {
                 data: predictions.display().to_string(),
                 split: "all".to_owned(),
                 images: JudgedImages::read(predictions, self.labels.as_deref())?,
             }),
-            (None, Some(run)) => self.of_run(&RunFolder::open(run)?),
+            (None, Some(run)) => self.of_run(&RunFolder::open(run)?, tables),
             (None, None) => Err(BadInput::new("give --run DIR or --predictions FILE.csv").into()),
         }
     }
 
-    fn of_run(&self, folder: &RunFolder) -> Result<Subject> {
+    fn of_run(&self, folder: &RunFolder, tables: &Tables) -> Result<Subject> {
         let predictor = Predictor::open(&folder.weights())?;
+        // Tables that do not fit are told before the model runs.
+        tables.class_tree(&predictor.card.class_names)?;
+        tables.costs(&predictor.card.class_names)?;
         let (dataset, mut samples) = match &self.data {
             None => self.split.of_run(folder, self.workers)?,
             Some(spec) => self.split.of_data(folder, &spec.parse()?, predictor.card.image_size)?,

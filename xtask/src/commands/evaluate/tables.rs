@@ -1,69 +1,84 @@
-//! Tables that a user writes beside the predictions: parents of classes, costs of mistakes.
+//! What a user asks for beside the figures, in tables of their own.
 
 use std::path::Path;
 
 use anyhow::Result;
-use csv::{Reader, StringRecord};
 use s5cl_eval::{ClassTree, CostMatrix};
 
+use super::Args;
+use crate::csv_file::CsvFile;
+use crate::evaluation::JudgedImages;
 use crate::failure::BadInput;
+use crate::run_folder::RunFolder;
 
-/// The columns `class` and `parent`, one row a class.
-pub(super) fn class_tree(path: &Path, class_names: &[String]) -> Result<ClassTree> {
-    let (header, rows) = read(path)?;
-    let column = |name: &str| {
-        let column = header.iter().position(|cell| cell == name);
-        column.ok_or_else(|| wrong(path, &format!("it has no column `{name}`")))
-    };
-    let (class, parent) = (column("class")?, column("parent")?);
-    let mut names: Vec<String> = Vec::new();
-    let mut parents = Vec::new();
-    for name in class_names {
-        let row = rows.iter().find(|row| row[class] == **name);
-        let row =
-            row.ok_or_else(|| wrong(path, &format!("it has no row of the class {name:?}")))?;
-        let known = names.iter().position(|known| *known == row[parent]);
-        parents.push(known.unwrap_or_else(|| {
-            names.push(row[parent].to_owned());
-            names.len() - 1
-        }));
-    }
-    Ok(ClassTree::new(&parents, &names)?)
+/// Parents of classes, costs of mistakes, and the predictions of another model.
+pub(super) struct Tables {
+    parents: Option<CsvFile>,
+    costs: Option<CsvFile>,
+    pub(super) against: Option<JudgedImages>,
 }
 
-/// One row a true class, whose name is in the first column; one column a predicted class.
-pub(super) fn costs(path: &Path, class_names: &[String]) -> Result<CostMatrix> {
-    let (header, rows) = read(path)?;
-    let mut costs = Vec::new();
-    for label in class_names {
-        let row = rows.iter().find(|row| row[0] == **label);
-        let row =
-            row.ok_or_else(|| wrong(path, &format!("it has no row of the class {label:?}")))?;
-        let cost = |prediction: &String| -> Result<f64> {
-            let column = header.iter().position(|cell| cell == prediction);
-            let absent = || wrong(path, &format!("it has no column of the class {prediction:?}"));
-            let cell = &row[column.ok_or_else(absent)?];
-            let no_number = || {
-                wrong(path, &format!("row {label:?}, column {prediction:?}: {cell:?} is no number"))
-            };
-            // The parser's error says no more than that.
-            Ok(cell.trim().parse().ok().ok_or_else(no_number)?)
+impl Tables {
+    /// Reads them, before anything takes long.
+    pub(super) fn read(args: &Args) -> Result<Self> {
+        let read = |path: &Option<_>| path.as_deref().map(CsvFile::read).transpose();
+        let against = |path: &Path| {
+            let table = predictions_of(path)?;
+            JudgedImages::read(&table, args.labels.as_deref())
         };
-        costs.push(class_names.iter().map(cost).collect::<Result<Vec<f64>>>()?);
+        Ok(Self {
+            parents: read(&args.parents)?,
+            costs: read(&args.costs)?,
+            against: args.against.as_deref().map(against).transpose()?,
+        })
     }
-    Ok(CostMatrix::new(costs)?)
+
+    /// The columns `class` and `parent`, one row a class.
+    pub(super) fn class_tree(&self, class_names: &[String]) -> Result<Option<ClassTree>> {
+        let Some(table) = &self.parents else { return Ok(None) };
+        let (class, parent) = (table.required("class")?, table.required("parent")?);
+        let mut names: Vec<String> = Vec::new();
+        let mut parents = Vec::new();
+        for class_name in class_names {
+            let name = &table.rows[table.row_of(class, "class", class_name)?][parent];
+            if name.is_empty() {
+                return Err(table.wrong(&format!("the class {class_name:?} has no parent")).into());
+            }
+            let known = names.iter().position(|known| known == name);
+            parents.push(known.unwrap_or_else(|| {
+                names.push(name.to_owned());
+                names.len() - 1
+            }));
+        }
+        Ok(Some(ClassTree::new(&parents, &names)?))
+    }
+
+    /// One row a true class, whose name is in the first column; one column a predicted class.
+    pub(super) fn costs(&self, class_names: &[String]) -> Result<Option<CostMatrix>> {
+        let Some(table) = &self.costs else { return Ok(None) };
+        let columns = class_names.iter().map(|name| table.required(name));
+        let columns: Vec<usize> = columns.collect::<Result<_>>()?;
+        let mut costs = Vec::new();
+        for label in class_names {
+            let row = table.row_of(0, "class", label)?;
+            let of_row = columns.iter().map(|&column| table.number(row, column));
+            costs.push(of_row.collect::<Result<Vec<f64>>>()?);
+        }
+        Ok(Some(CostMatrix::new(costs)?))
+    }
 }
 
-fn read(path: &Path) -> Result<(StringRecord, Vec<StringRecord>)> {
-    let wrong = |error: csv::Error| wrong(path, &error.to_string());
-    let mut reader = Reader::from_path(path).map_err(wrong)?;
-    let header = reader.headers().map_err(wrong)?.clone();
-    let rows = reader.records().collect::<Result<_, _>>().map_err(wrong)?;
-    Ok((header, rows))
-}
-
-fn wrong(path: &Path, what: &str) -> BadInput {
-    BadInput::new(format!("{}: {what}", path.display()))
+/// The table itself, or that of a run folder.
+fn predictions_of(path: &Path) -> Result<std::path::PathBuf> {
+    if !path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    let table = RunFolder::open(path)?.predictions();
+    if table.is_file() {
+        return Ok(table);
+    }
+    let message = format!("{} does not exist: the run has not finished", table.display());
+    Err(BadInput::new(message).into())
 }
 
 #[cfg(test)]
@@ -75,18 +90,24 @@ mod tests {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("table.csv");
         let names = ["a".to_owned(), "b".to_owned(), "c".to_owned()];
-        std::fs::write(&path, "class,parent\nc,x\nb,y\na,y\n")?;
-        let tree = class_tree(&path, &names)?;
+        let tables = |text: &str| -> Result<Tables> {
+            std::fs::write(&path, text)?;
+            let read = || CsvFile::read(&path).map(Some);
+            Ok(Tables { parents: read()?, costs: read()?, against: None })
+        };
+        let tree = tables("class,parent\nc,x\nb,y\na,y\n")?.class_tree(&names)?.unwrap();
         assert_eq!(tree.names(), ["y", "x"]);
         assert_eq!(tree.fold_labels(&[0, 1, 2])?, [0, 0, 1]);
+        let error = |text: &str| tables(text).unwrap().class_tree(&names).unwrap_err().to_string();
+        assert!(error("class,parent\na,x\nb,y\n").contains("no row of the class \"c\""));
+        assert!(error("class,parent\na,x\nb,\nc,y\n").contains("\"b\" has no parent"));
+        assert!(error("class,parent\na,x\na,y\nb,y\nc,y\n").contains("\"a\" is there twice"));
 
-        std::fs::write(&path, "true,b,a\nb,0,2\na,1,0\n")?;
-        assert_eq!(costs(&path, &names[..2])?.rows(), [vec![0.0, 1.0], vec![2.0, 0.0]]);
-        assert!(
-            costs(&path, &names).unwrap_err().to_string().contains("column of the class \"c\"")
-        );
-        std::fs::write(&path, "true,b,a\nb,0,two\na,1,0\n")?;
-        assert!(costs(&path, &names[..2]).unwrap_err().to_string().contains("is no number"));
+        let costs = tables("true,b,a\nb,0,2\na,1,0\n")?.costs(&names[..2])?.unwrap();
+        assert_eq!(costs.rows(), [vec![0.0, 1.0], vec![2.0, 0.0]]);
+        let error = |text: &str| tables(text).unwrap().costs(&names[..2]).unwrap_err().to_string();
+        assert!(error("true,b\nb,0\na,1\n").contains("no column `a`"));
+        assert!(error("true,b,a\nb,0,two\na,1,0\n").contains("\"two\" is no number"));
         Ok(())
     }
 }

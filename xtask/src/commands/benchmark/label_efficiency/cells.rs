@@ -125,7 +125,7 @@ impl Runner<'_> {
         let run = self.open_run(method, budget, seed, rate)?;
         let metrics = match run.folder.metrics() {
             Some(metrics) => metrics,
-            None => run.finish(&train(&run)?, false)?.metrics,
+            None => run.finish(train(&run)?, false)?.metrics,
         };
         let cell = Cell::new(&run, budget, &metrics)?;
         let metric = self.settings.metric;
