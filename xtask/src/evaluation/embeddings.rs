@@ -130,3 +130,53 @@ pub(super) fn defined<T>(measured: Result<T, EvalError>) -> Result<Option<T>, Ev
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use s5cl_eval::Features;
+
+    use super::*;
+
+    /// The warning for nine classes, by what is measured of these embeddings.
+    fn warning(value: impl Fn(u32, u32) -> f32) -> Result<Option<String>> {
+        let dim = 16;
+        let values = (0..450).flat_map(|i| (0..dim).map(move |column| (i, column)));
+        let rows = Features::new(values.map(|(i, column)| value(i, column)).collect(), 16)?;
+        let labels: Vec<u32> = (0..450).map(|i| i % 9).collect();
+        let measured = Representation {
+            knn: 0.0,
+            linear_probe: None,
+            nearest_class_mean: 0.0,
+            silhouette: Some(silhouette(&rows, &labels, Distance::Cosine)?),
+            alignment: None,
+            uniformity: Some(uniformity(&rows)?),
+            effective_rank: Some(effective_rank(&rows)?),
+            dim: rows.width(),
+            nmi: None,
+            ami: None,
+        };
+        Ok(measured.collapse(9))
+    }
+
+    /// In no relation to the class.
+    fn noise(i: u32, column: u32) -> f32 {
+        ((i * 16 + column) as f32 * 12.9898).sin()
+    }
+
+    fn axis(i: u32, column: u32) -> f32 {
+        f32::from(u8::from(i % 9 == column))
+    }
+
+    #[test]
+    fn collapse_is_told_of_one_point_and_of_one_line_and_not_of_classes_apart() -> Result<()> {
+        let point = warning(|i, column| 0.25 + 0.01 * noise(i, column))?;
+        assert!(point.is_some_and(|text| text.contains("nearly one direction")));
+        let line = warning(|i, column| if column == 0 { noise(i, 0) } else { 0.0 })?;
+        assert!(line.is_some_and(|text| text.contains("differ in 1.0 directions")));
+        for offset in [0.0, 2.5] {
+            let apart = warning(|i, column| offset + axis(i, column) + 0.02 * noise(i, column))?;
+            assert_eq!(apart, None, "{offset}");
+        }
+        Ok(())
+    }
+}

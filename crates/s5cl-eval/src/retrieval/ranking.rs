@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::left_out::LeftOut;
 use super::result::{RetrievalAtK, RetrievalResult};
-use crate::error::{EvalError, same_length};
+use crate::error::{EvalError, at_least, same_length};
 use crate::features::Features;
 use crate::vectors::{dot_f32, unit_rows};
 
@@ -100,13 +100,7 @@ pub fn retrieval(
     };
     let found: Vec<Option<OfQuery>> = for_each_query(query, gallery, left_out, of_query);
     let measured: Vec<&OfQuery> = found.iter().flatten().collect();
-    if measured.is_empty() {
-        return Err(EvalError::TooFew {
-            what: "queries that can find their class",
-            found: 0,
-            needed: 1,
-        });
-    }
+    at_least("queries that can find their class", measured.len(), 1)?;
     let mean = |value: fn(&OfQuery) -> f64| {
         measured.iter().map(|of_query| value(of_query)).sum::<f64>() / measured.len() as f64
     };
