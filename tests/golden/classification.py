@@ -119,7 +119,9 @@ def case(name, labels, probabilities):
     counts, error = reliability(labels, p)
     costs = np.abs(np.subtract.outer(np.arange(n_classes), np.arange(n_classes))) ** 1.5
     confusion = metrics.confusion_matrix(labels, predictions, labels=classes)
-    top_k = lambda k: metrics.top_k_accuracy_score(labels, p, k=k, labels=classes)
+    # Of equally probable classes scikit-learn takes the last one first; reversed, the first one.
+    last = n_classes - 1 - np.asarray(labels)
+    top_k = lambda k: metrics.top_k_accuracy_score(last, p[:, ::-1], k=k, labels=classes)
     kappa = lambda **options: number(metrics.cohen_kappa_score(labels, predictions, **options))
     halves = [(score, level) for score in ("lac", "aps") for level in (0.8, 0.95)]
     return {

@@ -1,9 +1,10 @@
-//! Evaluation of classifiers: metrics, a nearest-neighbor classifier and the baselines that a
-//! result has to beat.
+//! Evaluation of classifiers and embeddings: metrics and how far they can be trusted, calibration,
+//! probes, retrieval, projections, and the baselines that a result has to beat.
 //!
 //! Everything here reads plain slices and changes nothing: labels and predictions are `u32`
 //! class indices, images are `u8` pixels in NHWC order, features are rows of `f32`. Metrics are
-//! summed in `f64`, in the order of the input, so that the same input gives the same bits.
+//! summed in `f64`, in an order that the number of threads does not change, so that the same input
+//! gives the same bits.
 //!
 //! | what | where |
 //! |---|---|
@@ -34,6 +35,7 @@ mod calibration;
 mod classification;
 
 mod features;
+mod folds;
 mod pixels;
 mod standardizer;
 
@@ -56,11 +58,12 @@ pub use classification::{
 };
 pub use error::EvalError;
 pub use features::Features;
+pub use folds::stratified_folds;
 pub use pixels::{color_features, thumbnail_features};
 pub use probabilities::Probabilities;
 pub use standardizer::Standardizer;
 pub use statistics::{
-    AccuracyIntervals, Bootstrap, BootstrapResult, Interval, McNemar, PairedBootstrap,
+    AccuracyIntervals, BootstrapConfig, BootstrapResult, Interval, McNemar, PairedBootstrap,
     PairedDifference, RunComparison, RunDifference, SeedSummary, TestRun, accuracy_intervals,
     bootstrap, compare_runs, mcnemar, mid_p, over_seeds, paired_bootstrap, paired_over_seeds,
     proportion_by_group, wilson,
@@ -71,8 +74,7 @@ pub use representation::{
     CosineKnnConfig, DISTANCES, Distance, KMeans, KMeansConfig, LinearProbe, LinearProbeConfig,
     LogisticRegression, Stopping, adjusted_mutual_information, alignment, class_alignment,
     cosine_knn_predict, cosine_knn_probabilities, effective_rank, k_means, knn_predict,
-    nearest_class_mean_predict, normalized_mutual_information, silhouette, stratified_folds,
-    uniformity,
+    nearest_class_mean_predict, normalized_mutual_information, silhouette, uniformity,
 };
 pub use retrieval::{
     LeftOut, RetrievalAtK, RetrievalResult, Retrieved, nearest, retrieval, retrieval_at_k,

@@ -5,8 +5,12 @@ use crate::error::{EvalError, classes_in_range, same_length};
 /// How far a row may be from summing to 1: a softmax in half precision over many classes.
 const SUM_TOLERANCE: f64 = 1e-3;
 
+/// How far a probability may be outside [0, 1]: sums of f32 that end a little above 1.
+const RANGE_TOLERANCE: f32 = 1e-6;
+
 /// What a classifier says of at least one sample: `[n, n_classes]`, `f32` in `[0, 1]`, row after
-/// row, each row summing to 1 within 0.001.
+/// row, each row summing to 1 within 0.001. Values outside by a rounding, up to 1e-6, are taken for
+/// the end that they are next to.
 ///
 /// # Example
 ///
@@ -31,7 +35,7 @@ impl Probabilities {
     ///
     /// When there is no class or no value, the values do not fill whole rows, one of them is not
     /// finite, or a row is no probability distribution; the message names the row.
-    pub fn new(values: Vec<f32>, n_classes: usize) -> Result<Self, EvalError> {
+    pub fn new(mut values: Vec<f32>, n_classes: usize) -> Result<Self, EvalError> {
         if values.is_empty() || n_classes == 0 {
             return Err(EvalError::Empty { what: "probabilities" });
         }
@@ -43,12 +47,22 @@ impl Probabilities {
                 return Err(EvalError::NotFinite { what, row, column, value });
             }
             let sum: f64 = of_row.iter().copied().map(f64::from).sum();
-            let are_shares = of_row.iter().all(|p| (0.0..=1.0).contains(p));
+            let range = -RANGE_TOLERANCE..=1.0 + RANGE_TOLERANCE;
+            let are_shares = of_row.iter().all(|p| range.contains(p));
             if !are_shares || (sum - 1.0).abs() > SUM_TOLERANCE {
                 return Err(EvalError::NotADistribution { row, sum });
             }
         }
+        values.iter_mut().for_each(|p| *p = p.clamp(0.0, 1.0));
         Ok(Self { values, n_classes })
+    }
+
+    /// Takes shares of `f64` that are distributions by the way they were made, one row a query.
+    pub(crate) fn of_queries(shares: &[f64], n_classes: usize) -> Result<Self, EvalError> {
+        if shares.is_empty() {
+            return Err(EvalError::Empty { what: "query" });
+        }
+        Ok(Self { values: shares.iter().map(|&share| share as f32).collect(), n_classes })
     }
 
     /// Takes rows that are distributions by the way they were made.
@@ -148,6 +162,13 @@ mod tests {
         );
         assert!(error(&[f32::INFINITY, 0.0]).contains("row 1, column 0 is inf"));
         assert!(error(&[0.5]).contains("probabilities has 3 entries"));
+    }
+
+    #[test]
+    fn probabilities_a_rounding_outside_are_taken_for_the_ends() {
+        let rounded = Probabilities::new(vec![1.000_000_1, -1e-7, 0.5, 0.5], 2).unwrap();
+        assert_eq!(rounded.as_slice(), [1.0, 0.0, 0.5, 0.5]);
+        assert!(Probabilities::new(vec![1.000_01, 0.0], 2).is_err());
     }
 
     #[test]

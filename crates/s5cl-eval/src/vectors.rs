@@ -5,7 +5,7 @@ use crate::features::Features;
 /// Sums that are kept side by side, so that additions do not wait for each other.
 const LANES: usize = 8;
 
-/// Rows of smaller norm are left as they are: their direction is not known.
+/// Rows of smaller norm are divided by this: their direction is not known.
 const SMALLEST_NORM: f64 = 1e-12;
 
 /// `sum_i (left_i - right_i)^2`, in `f64`, in which finite features give a finite sum.
@@ -60,7 +60,18 @@ pub(crate) fn dot_f64(left: &[f64], right: &[f64]) -> f64 {
     sums.iter().sum::<f64>() + rest
 }
 
-/// All rows at unit length, row after row; a row of zeros stays zero.
+/// Mean of each column, `[width]`; zeros if there is no row.
+pub(crate) fn column_means(features: &Features) -> Vec<f64> {
+    let n = features.n() as f64;
+    let mut means = vec![0.0; features.width()];
+    for row in features.rows() {
+        means.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value) / n);
+    }
+    means
+}
+
+/// All rows at unit length, row after row; a row of zeros stays zero, and one that is shorter than
+/// 1e-12 is divided by that.
 pub(crate) fn unit_rows(features: &Features) -> Vec<f32> {
     let mut units = Vec::with_capacity(features.as_slice().len());
     for row in features.rows() {

@@ -76,7 +76,8 @@ pub use optimizer_step::{
 };
 pub use similarity::{
     CrossContrast, Neighbors, Positives, Reduction, Segment, Temperature, TopK, contrast,
-    cross_contrast, nt_xent, sup_con, sup_con_anchor_losses, top_k, top_k_tensors,
+    cross_contrast, nt_xent, sup_con, sup_con_anchor_losses, top_k, top_k_of_other_groups,
+    top_k_tensors,
 };
 
 #[cfg(doctest)]

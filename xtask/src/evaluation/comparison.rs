@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use s5cl_eval::{Bootstrap, RunComparison, TestRun, compare_runs};
+use s5cl_eval::{RunComparison, TestRun, compare_runs};
 
-use super::predictions::JudgedImages;
+use super::predictions::{INTERVAL_LEVEL, JudgedImages};
 use crate::failure::BadInput;
 
 /// Figures of the first less those of the second, image by image, whatever their order.
@@ -42,7 +42,7 @@ pub(crate) fn compare(first: &JudgedImages, second: &JudgedImages) -> Result<Run
         &second_run,
         first.class_names.len(),
         first.group_numbers().as_deref(),
-        &Bootstrap::standard(0),
+        INTERVAL_LEVEL,
     )?)
 }
 

@@ -17,6 +17,11 @@ const VOTERS: usize = 20;
 const RESTARTS: usize = 5;
 /// Passes of one start, at most.
 const MOST_ITERATIONS: usize = 100;
+/// Uniformity above which all embeddings have nearly one direction: a mean squared distance of
+/// 0.05 between them, where 2 is an even spread.
+const ONE_DIRECTION: f64 = -0.1;
+/// Silhouette from which classes lie apart all the same, around a long common mean.
+const APART: f64 = 0.25;
 
 /// Classifiers on the embeddings, fitted on the labeled images, by their balanced accuracy on
 /// test; and how the test images lie. What is not defined for these images is absent.
@@ -87,15 +92,26 @@ impl Representation {
         })
     }
 
-    /// Whether the embeddings have given up most of their room: classes in general position span
-    /// one direction fewer than there are classes.
+    /// Whether the embeddings have given up most of their room: they have all nearly one direction,
+    /// or differ in fewer directions than classes in general position do, which is one fewer than
+    /// there are classes.
     pub(crate) fn collapse(&self, n_classes: usize) -> Option<String> {
+        let is_apart = self.silhouette.is_some_and(|silhouette| silhouette > APART);
+        if let Some(uniformity) = self.uniformity
+            && uniformity > ONE_DIRECTION
+            && !is_apart
+        {
+            return Some(format!(
+                "collapse: the embeddings of the test images have nearly one direction \
+                 (uniformity {uniformity:.3}, where 0 is a single one and -4 an even spread)"
+            ));
+        }
         let rank = self.effective_rank?;
         let expected = n_classes.saturating_sub(1).min(self.dim) as f64;
         (rank < expected / 2.0).then(|| {
             format!(
-                "collapse: the embeddings of the test images span {rank:.1} directions; \
-                 {n_classes} classes that are kept apart span about {expected}"
+                "collapse: the embeddings of the test images differ in {rank:.1} directions; \
+                 {n_classes} classes that are kept apart do in about {expected}"
             )
         })
     }
@@ -112,5 +128,55 @@ pub(super) fn defined<T>(measured: Result<T, EvalError>) -> Result<Option<T>, Ev
         Ok(value) => Ok(Some(value)),
         Err(EvalError::TooFew { .. } | EvalError::OneClass { .. }) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use s5cl_eval::Features;
+
+    use super::*;
+
+    /// The warning for nine classes, by what is measured of these embeddings.
+    fn warning(value: impl Fn(u32, u32) -> f32) -> Result<Option<String>> {
+        let dim = 16;
+        let values = (0..450).flat_map(|i| (0..dim).map(move |column| (i, column)));
+        let rows = Features::new(values.map(|(i, column)| value(i, column)).collect(), 16)?;
+        let labels: Vec<u32> = (0..450).map(|i| i % 9).collect();
+        let measured = Representation {
+            knn: 0.0,
+            linear_probe: None,
+            nearest_class_mean: 0.0,
+            silhouette: Some(silhouette(&rows, &labels, Distance::Cosine)?),
+            alignment: None,
+            uniformity: Some(uniformity(&rows)?),
+            effective_rank: Some(effective_rank(&rows)?),
+            dim: rows.width(),
+            nmi: None,
+            ami: None,
+        };
+        Ok(measured.collapse(9))
+    }
+
+    /// In no relation to the class.
+    fn noise(i: u32, column: u32) -> f32 {
+        ((i * 16 + column) as f32 * 12.9898).sin()
+    }
+
+    fn axis(i: u32, column: u32) -> f32 {
+        f32::from(u8::from(i % 9 == column))
+    }
+
+    #[test]
+    fn collapse_is_told_of_one_point_and_of_one_line_and_not_of_classes_apart() -> Result<()> {
+        let point = warning(|i, column| 0.25 + 0.01 * noise(i, column))?;
+        assert!(point.is_some_and(|text| text.contains("nearly one direction")));
+        let line = warning(|i, column| if column == 0 { noise(i, 0) } else { 0.0 })?;
+        assert!(line.is_some_and(|text| text.contains("differ in 1.0 directions")));
+        for offset in [0.0, 2.5] {
+            let apart = warning(|i, column| offset + axis(i, column) + 0.02 * noise(i, column))?;
+            assert_eq!(apart, None, "{offset}");
+        }
+        Ok(())
     }
 }

@@ -5,10 +5,13 @@ use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use s5cl_eval::{Bootstrap, ClassificationResult, Probabilities, accuracy_intervals};
+use s5cl_eval::{ClassificationResult, Probabilities, accuracy_intervals};
 
 use crate::csv_file::{CsvFile, write_csv};
 use crate::failure::BadInput;
+
+/// Chance with which the intervals over test images hold the truth.
+pub(super) const INTERVAL_LEVEL: f64 = 0.95;
 
 const PATH: &str = "path";
 const GROUP: &str = "group";
@@ -61,7 +64,7 @@ impl JudgedImages {
             &probabilities.predictions(),
             self.class_names.len(),
             self.group_numbers().as_deref(),
-            &Bootstrap::standard(0),
+            INTERVAL_LEVEL,
         )?;
         Ok(result.with_intervals(&intervals))
     }

@@ -1,15 +1,19 @@
 //! Synthetic evaluations of which the truth is known, and how often intervals hold it.
 
+use std::fmt;
+
 use s5cl_eval::{
-    Bootstrap, EvalError, Interval, TestRun, accuracy_intervals, bootstrap, compare_runs,
+    BootstrapConfig, EvalError, Interval, TestRun, accuracy_intervals, bootstrap, compare_runs,
     over_seeds, paired_over_seeds,
 };
 use s5cl_random::{Stream, named_stream};
 
 /// Images of a class, from few to many.
-pub(crate) const MIXED: [usize; 9] = [5, 8, 12, 20, 30, 50, 80, 120, 200];
+pub(crate) const MIXED: &[usize] = &[5, 8, 12, 20, 30, 50, 80, 120, 200];
 /// Classes of few images only.
-pub(crate) const SMALL: [usize; 9] = [5; 9];
+pub(crate) const SMALL: &[usize] = &[5; 9];
+/// Two classes of many images and one of few.
+pub(crate) const ONE_SMALL: &[usize] = &[60, 60, 5];
 /// Classes with fewer images than this count as small.
 const SMALL_CLASS: usize = 20;
 const LEVEL: f64 = 0.95;
@@ -31,7 +35,7 @@ pub(crate) struct Grouping {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setting {
     /// Images of every class.
-    pub(crate) support: [usize; 9],
+    pub(crate) support: &'static [usize],
     /// Mean recall of the classes.
     pub(crate) accuracy: f64,
     /// `None` for independent images.
@@ -78,44 +82,45 @@ pub(crate) struct PairedCoverage {
     pub(crate) macro_f1: Coverage,
 }
 
+impl fmt::Display for PairedCoverage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [accuracy, balanced, f1] =
+            [self.accuracy, self.balanced_accuracy, self.macro_f1].map(|found| found.share());
+        write!(f, "accuracy {accuracy:.3}, balanced {balanced:.3}, macro F1 {f1:.3}")
+    }
+}
+
 /// Accuracy, balanced accuracy, macro F1.
 type Figures = [f64; 3];
 
 impl Setting {
-    const N_CLASSES: usize = 9;
-
     /// Recall of every class over all groups: spread around the mean, most where there is room.
     fn recalls(&self, accuracy: f64) -> Vec<f64> {
         let deviation = self.grouping.map_or(0.0, |grouping| grouping.deviation);
-        let spread = (1.0 - accuracy).min(0.2) * 0.8;
-        (0..Self::N_CLASSES)
-            .map(|class_idx| {
-                // Neither rising nor falling with the number of images.
-                let place = ((class_idx * 5) % 9) as f64 / 4.0 - 1.0;
-                mean_recall(log_odds(accuracy + spread * place), deviation)
-            })
-            .collect()
+        let levels = self.levels();
+        let of_class = |class_idx| mean_recall(levels(accuracy, class_idx as u32), deviation);
+        (0..self.support.len()).map(of_class).collect()
     }
 
     /// The figures of endlessly many test sets with these numbers of images.
-    fn truth(&self, accuracy: f64) -> Figures {
-        let recalls = self.recalls(accuracy);
+    fn truth(&self, recalls: &[f64]) -> Figures {
+        let n_classes = recalls.len();
         let n: usize = self.support.iter().sum();
-        let hits: Vec<f64> = recalls.iter().zip(self.support).map(|(r, n)| r * n as f64).collect();
+        let hits: Vec<f64> = recalls.iter().zip(self.support).map(|(r, &n)| r * n as f64).collect();
         let mut f1 = 0.0;
-        for class_idx in 0..Self::N_CLASSES {
-            let mistaken: f64 = (0..Self::N_CLASSES)
+        for class_idx in 0..n_classes {
+            let mistaken: f64 = (0..n_classes)
                 .filter(|&label| label != class_idx)
                 .map(|label| {
                     let wrong = self.support[label] as f64 - hits[label];
-                    let is_next = (label + 1) % Self::N_CLASSES == class_idx;
-                    wrong * (0.4 / 8.0 + if is_next { 0.6 } else { 0.0 })
+                    let is_next = (label + 1) % n_classes == class_idx;
+                    wrong * (0.4 / (n_classes - 1) as f64 + if is_next { 0.6 } else { 0.0 })
                 })
                 .sum();
             let denominator = self.support[class_idx] as f64 + hits[class_idx] + mistaken;
-            f1 += 2.0 * hits[class_idx] / denominator / Self::N_CLASSES as f64;
+            f1 += 2.0 * hits[class_idx] / denominator / n_classes as f64;
         }
-        let balanced = recalls.iter().sum::<f64>() / Self::N_CLASSES as f64;
+        let balanced = recalls.iter().sum::<f64>() / n_classes as f64;
         [hits.iter().sum::<f64>() / n as f64, balanced, f1]
     }
 
@@ -140,7 +145,7 @@ impl Setting {
         let Some(grouping) = self.grouping else {
             return (None, vec![0.0; labels.len()], vec![0.0; labels.len()]);
         };
-        let n_cells = grouping.n_groups * Self::N_CLASSES;
+        let n_cells = grouping.n_groups * self.support.len();
         let mut normals =
             |n: usize| -> Vec<f64> { (0..n).map(|_| f64::from(stream.normal())).collect() };
         let common = (normals(grouping.n_groups), normals(n_cells));
@@ -149,7 +154,7 @@ impl Setting {
         for &label in labels {
             let nth = stream.below(grouping.n_groups_of_class);
             let group = (label as usize * 7 + nth * 3) % grouping.n_groups;
-            let cell = group * Self::N_CLASSES + label as usize;
+            let cell = group * self.support.len() + label as usize;
             groups.push(group as u32);
             for (shifts, own) in shifts.iter_mut().zip(&own) {
                 let sum = common.0[group] + common.1[cell] + own.0[group] + own.1[cell];
@@ -172,9 +177,8 @@ impl Setting {
 
     fn coverage_with(&self, n_draws: u32, knows_groups: bool) -> Result<RunCoverage, EvalError> {
         let recalls = self.recalls(self.accuracy);
-        let truth = self.truth(self.accuracy);
+        let truth = self.truth(&recalls);
         let labels = self.labels();
-        let config = Bootstrap::standard(0);
         let mut coverage = RunCoverage::default();
         for draw in 0..n_draws {
             let mut stream = named_stream(u64::from(draw), "coverage");
@@ -186,16 +190,16 @@ impl Setting {
                 .map(|(&label, shift)| {
                     let chance = logistic(levels(self.accuracy, label) + shift);
                     let is_right = stream.uniform_f64() < chance;
-                    answer(label, is_right, &mut stream)
+                    answer(label, recalls.len(), is_right, &mut stream)
                 })
                 .collect();
             let groups = groups.as_deref().filter(|_| knows_groups);
-            let found = accuracy_intervals(&labels, &predictions, 9, groups, &config)?;
+            let found = accuracy_intervals(&labels, &predictions, recalls.len(), groups, LEVEL)?;
             coverage.accuracy.count(found.accuracy, truth[0]);
             coverage.balanced_accuracy.count(found.balanced_accuracy, truth[1]);
             coverage.macro_f1.count(found.macro_f1, truth[2]);
             for ((interval, &recall), n) in found.recall.iter().zip(&recalls).zip(self.support) {
-                let is_small = n < SMALL_CLASS;
+                let is_small = *n < SMALL_CLASS;
                 let of_size =
                     if is_small { &mut coverage.recall_small } else { &mut coverage.recall_large };
                 if let Some(interval) = interval {
@@ -207,11 +211,20 @@ impl Setting {
     }
 
     /// How often the intervals of the difference hold it, between a run of this accuracy and one
-    /// that is 0.04 worse; on half of the images both have the same luck.
-    pub(crate) fn paired_coverage(&self, n_draws: u32) -> Result<PairedCoverage, EvalError> {
+    /// that is 0.04 worse; on half of the images both have the same luck. The second run has no
+    /// image of the class `lost` right.
+    pub(crate) fn paired_coverage(
+        &self,
+        n_draws: u32,
+        lost: Option<u32>,
+    ) -> Result<PairedCoverage, EvalError> {
         let worse = self.accuracy - 0.04;
-        let config = Bootstrap::standard(0);
-        let (first, second) = (self.truth(self.accuracy), self.truth(worse));
+        let mut recalls = self.recalls(worse);
+        if let Some(class_idx) = lost {
+            recalls[class_idx as usize] = 0.0;
+        }
+        let (first, second) = (self.truth(&self.recalls(self.accuracy)), self.truth(&recalls));
+        let n_classes = recalls.len();
         let labels = self.labels();
         let ids: Vec<String> = (0..labels.len()).map(|i| i.to_string()).collect();
         let mut coverage = PairedCoverage::default();
@@ -225,11 +238,12 @@ impl Setting {
                 let other = if stream.chance(0.5) { luck } else { stream.uniform_f64() };
                 let of_first = logistic(levels(self.accuracy, label) + shifts[image]);
                 let of_second = logistic(levels(worse, label) + other_shifts[image]);
-                a.push(answer(label, luck < of_first, &mut stream));
-                b.push(answer(label, other < of_second, &mut stream));
+                a.push(answer(label, n_classes, luck < of_first, &mut stream));
+                let is_right = other < of_second && lost != Some(label);
+                b.push(answer(label, n_classes, is_right, &mut stream));
             }
             let run = |predictions| TestRun { ids: &ids, labels: &labels, predictions };
-            let found = compare_runs(&run(&a), &run(&b), 9, groups.as_deref(), &config)?;
+            let found = compare_runs(&run(&a), &run(&b), n_classes, groups.as_deref(), LEVEL)?;
             coverage.accuracy.count(found.accuracy.interval, first[0] - second[0]);
             coverage
                 .balanced_accuracy
@@ -241,9 +255,12 @@ impl Setting {
 
     /// The log odds of a class at a mean recall.
     fn levels(&self) -> impl Fn(f64, u32) -> f64 {
-        |accuracy: f64, label: u32| {
+        let n_classes = self.support.len();
+        move |accuracy: f64, label: u32| {
             let spread = (1.0 - accuracy).min(0.2) * 0.8;
-            log_odds(accuracy + spread * (((label as usize * 5) % 9) as f64 / 4.0 - 1.0))
+            // Neither rising nor falling with the number of images.
+            let place = 2.0 * ((label as usize * 5) % n_classes) as f64 / (n_classes - 1) as f64;
+            log_odds(accuracy + spread * (place - 1.0))
         }
     }
 }
@@ -284,7 +301,7 @@ pub(crate) fn bootstrap_coverage(
         let mean = |drawn: &[usize]| {
             Some(drawn.iter().map(|&image| values[image]).sum::<f64>() / drawn.len() as f64)
         };
-        let config = Bootstrap { replicates, level: LEVEL, seed: u64::from(draw) };
+        let config = BootstrapConfig { replicates, level: LEVEL, seed: u64::from(draw) };
         coverage.count(bootstrap(groups.len(), Some(&groups), &config, mean)?.interval, truth);
     }
     Ok(coverage)
@@ -318,12 +335,12 @@ pub(crate) fn seed_coverage(
 }
 
 /// The label, or another class: the next one more often than the rest.
-fn answer(label: u32, is_right: bool, stream: &mut Stream) -> u32 {
+fn answer(label: u32, n_classes: usize, is_right: bool, stream: &mut Stream) -> u32 {
     if is_right {
         return label;
     }
-    let step = if stream.chance(0.6) { 1 } else { 1 + stream.below(8) };
-    (label + step as u32) % 9
+    let step = if stream.chance(0.6) { 1 } else { 1 + stream.below(n_classes - 1) };
+    (label + step as u32) % n_classes as u32
 }
 
 fn log_odds(chance: f64) -> f64 {

@@ -3,7 +3,7 @@
 use crate::error::{EvalError, at_least, same_width};
 use crate::features::Features;
 use crate::singular::singular;
-use crate::vectors::dot_f64;
+use crate::vectors::{column_means, dot_f64};
 
 /// The directions in which features vary most.
 ///
@@ -47,10 +47,7 @@ impl Pca {
         at_least("columns", features.width(), n_components)?;
         at_least("components", n_components, 1)?;
         let (n, width) = (features.n() as f64, features.width());
-        let mut mean = vec![0.0; width];
-        for row in features.rows() {
-            mean.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value) / n);
-        }
+        let mean = column_means(features);
         let centered: Vec<f64> = features.rows().flat_map(|row| center(row, &mean)).collect();
         let total_variance = dot_f64(&centered, &centered) / (n - 1.0);
         let found = singular(&centered, width);
@@ -125,6 +122,25 @@ mod tests {
         assert!(pca.explained_variance().iter().all(|&variance| variance < 1e-30));
         let found = pca.transform(&rows).unwrap();
         assert!(found.as_slice().iter().all(|value| value.abs() < 1e-15));
+    }
+
+    #[test]
+    fn pca_has_no_component_where_nothing_varies() {
+        // Two columns and the first again; then five rows, of which the mean takes one direction.
+        let wave = |i: u32, step: f32| (i as f32 * step).sin();
+        let copied = (0..40).flat_map(|i| [wave(i, 1.3), 2.0 * wave(i, 0.7), wave(i, 1.3)]);
+        let few = (0..40).map(|i| wave(i * i, 0.37) + 3.0);
+        for (values, width, n_components, rank) in
+            [(copied.collect::<Vec<f32>>(), 3, 3, 2), (few.collect(), 8, 5, 4)]
+        {
+            let rows = Features::new(values, width).unwrap();
+            let pca = Pca::fit(&rows, n_components).unwrap();
+            assert!(pca.explained_variance()[rank - 1] > 1e-3);
+            assert_eq!(pca.explained_variance()[rank..], [0.0]);
+            assert_eq!(pca.components()[rank * width..], vec![0.0; width]);
+            let coordinates = pca.transform(&rows).unwrap();
+            assert!(coordinates.rows().all(|row| row[rank] == 0.0));
+        }
     }
 
     #[test]

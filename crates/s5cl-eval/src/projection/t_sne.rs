@@ -14,6 +14,9 @@ const START: (f64, f64) = (1e-4, 1e-6);
 /// Momentum before and after the exaggeration ends, as in the paper.
 const MOMENTUM: (f32, f32) = (0.5, 0.8);
 
+/// Points that a map has at most: all their pairs are 1.6 GB.
+const MOST_POINTS: usize = 20_000;
+
 /// How a map is drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TsneConfig {
@@ -70,11 +73,11 @@ pub struct Tsne {
 ///
 /// # Shapes
 ///
-/// `features`: `f32 [n, width]`, n at least 4.
+/// `features`: `f32 [n, width]`, n from 4 to 20,000.
 ///
 /// # Errors
 ///
-/// When there are fewer than four points, the perplexity is not below their number, or a number
+/// When there are fewer than four points or more than 20,000, the perplexity is not below their number, or a number
 /// of the config that must be above 0 is not.
 ///
 /// # Source
@@ -84,6 +87,10 @@ pub struct Tsne {
 pub fn t_sne(features: &Features, config: TsneConfig) -> Result<Tsne, EvalError> {
     let n = features.n();
     at_least("points", n, 4)?;
+    if n > MOST_POINTS {
+        let range = "at most 20000, as all pairs are held in memory: take a sample";
+        return Err(EvalError::OutOfRange { what: "the number of points", value: n as f64, range });
+    }
     positive("perplexity", config.perplexity)?;
     positive("exaggeration", config.exaggeration)?;
     positive("learning rate", config.learning_rate)?;

@@ -4,6 +4,7 @@ use s5cl_kernels::{TopK, top_k};
 
 use crate::error::{EvalError, classes_in_range, positive, same_length, same_width};
 use crate::features::Features;
+use crate::probabilities::Probabilities;
 use crate::vectors::argmax;
 
 /// What the vote of a training sample depends on.
@@ -36,11 +37,12 @@ impl CosineKnnConfig {
 /// # Shapes
 ///
 /// `train`: `f32 [n, width]`; `labels`: `u32 [n]`, below `n_classes`; `query`: `f32 [m, width]`.
-/// Returns `f64 [m, n_classes]` in `[0, 1]`; every row sums to 1.
+/// m at least 1. Returns `[m, n_classes]`.
 ///
 /// # Errors
 ///
-/// When `k` is 0, the temperature is not above 0, there is no training sample, the labels do not
+/// When `k` is 0, the temperature is not above 0, there is no training sample or no
+/// query, the labels do not
 /// fit, or the widths differ.
 ///
 /// # Source
@@ -48,6 +50,17 @@ impl CosineKnnConfig {
 /// Wu et al., "Unsupervised feature learning via non-parametric instance discrimination", CVPR
 /// 2018, section 3.4.
 pub fn cosine_knn_probabilities(
+    train: &Features,
+    labels: &[u32],
+    n_classes: usize,
+    query: &Features,
+    config: CosineKnnConfig,
+) -> Result<Probabilities, EvalError> {
+    Probabilities::of_queries(&shares(train, labels, n_classes, query, config)?, n_classes)
+}
+
+/// Shares of the votes, `[m, n_classes]`.
+fn shares(
     train: &Features,
     labels: &[u32],
     n_classes: usize,
@@ -92,7 +105,7 @@ pub fn cosine_knn_probabilities(
 ///
 /// # Shapes
 ///
-/// As there. Returns `u32 [m]`.
+/// As there, with any number of queries. Returns `u32 [m]`.
 ///
 /// # Errors
 ///
@@ -116,7 +129,7 @@ pub fn cosine_knn_predict(
     query: &Features,
     config: CosineKnnConfig,
 ) -> Result<Vec<u32>, EvalError> {
-    let shares = cosine_knn_probabilities(train, labels, n_classes, query, config)?;
+    let shares = shares(train, labels, n_classes, query, config)?;
     Ok(shares.chunks_exact(n_classes).map(|shares| argmax(shares) as u32).collect())
 }
 
@@ -141,8 +154,8 @@ mod tests {
         let weights = [2.0_f64.exp(), 1.2_f64.exp() + 1.6_f64.exp()];
         let total = weights[0] + weights[1];
         let expected = [weights[1] / total, weights[0] / total, 0.0];
-        for (found, expected) in shares.unwrap().iter().zip(expected) {
-            assert!((found - expected).abs() < TOLERANCE, "{found} is not {expected}");
+        for (&found, expected) in shares.unwrap().as_slice().iter().zip(expected) {
+            assert!((f64::from(found) - expected).abs() < TOLERANCE, "{found} is not {expected}");
         }
     }
 

@@ -9,10 +9,15 @@ use crate::vectors::{dot, squared_distance, unit_rows};
 /// Names of the distances, for [`Distance::named`].
 pub const DISTANCES: &[&str] = &["cosine", "euclidean"];
 
+/// Twice what the cosine of two rows of one direction is off 1 at most, as each was rounded to f32.
+/// A distance below says nothing, and may be below 0.
+const UNIT_ROUNDING: f64 = 2.0 * f32::EPSILON as f64;
+
 /// How far two embeddings are apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Distance {
-    /// `1 - cos(x, y)`, in `[0, 2]`; a row of zeros is at 1 from all others.
+    /// `1 - cos(x, y)`, in `[0, 2]`; 0 up to 2.4e-7, where rounding decides; a row of zeros is at 1
+    /// from all others.
     Cosine,
     /// `|x - y|`.
     Euclidean,
@@ -47,7 +52,10 @@ impl Distance {
     /// The distance between two of [`Self::rows`].
     pub(crate) fn between(self, left: &[f32], right: &[f32]) -> f64 {
         match self {
-            Self::Cosine => 1.0 - dot(left, right),
+            Self::Cosine => {
+                let distance = 1.0 - dot(left, right);
+                if distance > UNIT_ROUNDING { distance.min(2.0) } else { 0.0 }
+            }
             Self::Euclidean => squared_distance(left, right).sqrt(),
         }
     }

@@ -29,7 +29,7 @@ pub struct KMeans {
     pub centers: Features,
     /// Sum of the squared distances to the centers.
     pub inertia: f64,
-    /// Whether the last round moved no sample.
+    /// Whether the last round moved no sample, or every sample lies on its center.
     pub has_converged: bool,
 }
 
@@ -38,7 +38,7 @@ pub struct KMeans {
 /// Centers start by k-means++: each is drawn with a probability proportional to the squared
 /// distance to those drawn before. Rounds of Lloyd's algorithm follow. A sample between two equally
 /// near centers belongs to the first; a cluster that lost all samples moves to the sample that is
-/// farthest from its center. The result does not depend on the number of threads.
+/// farthest from its center, unless all lie on theirs. The result does not depend on the number of threads.
 ///
 /// # Shapes
 ///
@@ -78,6 +78,11 @@ fn one_start(
     let mut nearest = assign(features, &centers);
     let mut has_converged = false;
     for _ in 0..config.max_iterations {
+        // Fewer places than clusters: an empty one could take samples from others forever.
+        if nearest.iter().all(|near| near.1 == 0.0) {
+            has_converged = true;
+            break;
+        }
         move_centers(features, &mut nearest, &mut centers);
         let next = assign(features, &centers);
         has_converged = next.iter().map(|near| near.0).eq(nearest.iter().map(|near| near.0));
@@ -145,6 +150,9 @@ fn move_centers(features: &Features, nearest: &mut [Nearest], centers: &mut [f32
             if nearest[idx].1 > nearest[best].1 { idx } else { best }
         };
         let farthest = (0..nearest.len()).fold(0, farther);
+        if nearest[farthest].1 == 0.0 {
+            break;
+        }
         counts[nearest[farthest].0] -= 1;
         counts[empty] = 1;
         nearest[farthest] = (empty, 0.0);
@@ -156,7 +164,7 @@ fn move_centers(features: &Features, nearest: &mut [Nearest], centers: &mut [f32
         }
     }
     for (idx, (center, sum)) in centers.iter_mut().zip(sums).enumerate() {
-        // A cluster whose only sample was taken by an empty one stays where it is.
+        // A cluster without samples, where no other had one to give, stays where it is.
         if counts[idx / width] > 0 {
             *center = (sum / counts[idx / width] as f64) as f32;
         }
@@ -216,7 +224,8 @@ mod tests {
             assert_eq!((clusters, found.inertia), (vec![0, 1, 2], 0.0));
         }
         let equal = Features::new(vec![2.0; 4], 1).unwrap();
-        assert_eq!(k_means(&equal, CONFIG).unwrap().inertia, 0.0);
+        let found = k_means(&equal, CONFIG).unwrap();
+        assert_eq!((found.inertia, found.has_converged), (0.0, true));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Classification by the nearest training samples.
 
+use rayon::prelude::*;
+
 use crate::error::{EvalError, same_length, same_width};
 use crate::features::Features;
 use crate::vectors::squared_distance;
@@ -9,7 +11,8 @@ use crate::vectors::squared_distance;
 /// Distances are Euclidean and every pair is looked at; standardize first where columns differ
 /// in unit (see [`crate::Standardizer`]). Of training samples at the same distance the earlier
 /// ones are nearer. Classes with equally many votes: the one whose voters' distances sum to less
-/// wins, then the smaller class index. `k` above the number of training samples lets all vote.
+/// wins, then the smaller class index. `k` above the number of training samples lets all vote. The
+/// result does not depend on the number of threads.
 ///
 /// # Shapes
 ///
@@ -48,12 +51,13 @@ pub fn knn_predict(
     }
     same_length(("labels", labels.len()), ("train", train.n()))?;
     same_width(train.width(), query.width())?;
-    let mut neighbors = Vec::with_capacity(k.min(train.n()));
-    let predict = |row| {
-        nearest(train, labels, row, k, &mut neighbors);
-        vote(&neighbors)
+    let room = || Vec::with_capacity(k.min(train.n()));
+    let predict = |neighbors: &mut Vec<Neighbor>, row| {
+        nearest(train, labels, row, k, neighbors);
+        vote(neighbors)
     };
-    Ok(query.rows().map(predict).collect())
+    let rows = query.as_slice().par_chunks_exact(query.width());
+    Ok(rows.map_init(room, predict).collect())
 }
 
 /// A training sample as a voter: its squared distance to the query and its label.

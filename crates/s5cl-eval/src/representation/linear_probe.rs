@@ -2,11 +2,12 @@
 
 use rayon::prelude::*;
 
-use super::folds::stratified_folds;
 use super::lbfgs::Stopping;
 use super::logistic_regression::LogisticRegression;
 use crate::error::{EvalError, same_length, two_classes};
 use crate::features::Features;
+use crate::folds::stratified_folds;
+use crate::probabilities::Probabilities;
 use crate::standardizer::Standardizer;
 
 /// Probabilities are not below this, so that a class that a fold did not learn costs the same,
@@ -114,13 +115,13 @@ impl LinearProbe {
         Ok(Self { standardizer, model, l2, held_out_losses })
     }
 
-    /// Probabilities of the classes, `f64 [m, n_classes]`.
+    /// Probabilities of the classes, `[m, n_classes]`.
     ///
     /// # Errors
     ///
-    /// When the width is not that of the training features, or a value is so far outside them
+    /// When there is no query, the width is not that of the training features, or a value is so far outside them
     /// that it cannot be standardized.
-    pub fn probabilities(&self, query: &Features) -> Result<Vec<f64>, EvalError> {
+    pub fn probabilities(&self, query: &Features) -> Result<Probabilities, EvalError> {
         self.model.probabilities(&self.standardizer.transform(query)?)
     }
 
@@ -128,7 +129,7 @@ impl LinearProbe {
     ///
     /// # Errors
     ///
-    /// As [`Self::probabilities`].
+    /// As [`Self::probabilities`], but that there may be no query.
     pub fn predict(&self, query: &Features) -> Result<Vec<u32>, EvalError> {
         self.model.predict(&self.standardizer.transform(query)?)
     }
@@ -180,8 +181,8 @@ impl Problem<'_> {
                 l2,
                 self.config.stopping,
             )?;
-            let probabilities = next.probabilities(&held_out)?;
-            let rows = probabilities.chunks_exact(self.n_classes).zip(&held_out_labels);
+            let shares = next.shares(&held_out)?;
+            let rows = shares.chunks_exact(self.n_classes).zip(&held_out_labels);
             let loss =
                 |(row, &label): (&[f64], &u32)| -row[label as usize].max(SMALLEST_PROBABILITY).ln();
             losses.push(rows.map(loss).sum());

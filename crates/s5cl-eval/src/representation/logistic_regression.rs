@@ -3,6 +3,7 @@
 use super::lbfgs::{Minimum, Stopping, minimize};
 use crate::error::{EvalError, classes_in_range, positive, same_length, same_width, two_classes};
 use crate::features::Features;
+use crate::probabilities::Probabilities;
 use crate::vectors::{argmax, dot_f64};
 
 /// A linear classifier of features:
@@ -11,7 +12,7 @@ use crate::vectors::{argmax, dot_f64};
 /// `1 / n * sum_i -ln p(y_i | x_i) + l2 / 2 * sum_c |w_c|^2`
 ///
 /// Intercepts are not penalized; they sum to zero. Classes without a training sample have
-/// probability 0 and coefficients 0.
+/// probability 0 and no coefficients.
 ///
 /// # Source
 ///
@@ -100,12 +101,17 @@ impl LogisticRegression {
         })
     }
 
-    /// Probabilities of the classes, `f64 [m, n_classes]` in `[0, 1]`; every row sums to 1.
+    /// Probabilities of the classes, `[m, n_classes]`.
     ///
     /// # Errors
     ///
-    /// When the width is not that of the training features.
-    pub fn probabilities(&self, query: &Features) -> Result<Vec<f64>, EvalError> {
+    /// When there is no query, or the width is not that of the training features.
+    pub fn probabilities(&self, query: &Features) -> Result<Probabilities, EvalError> {
+        Probabilities::of_queries(&self.shares(query)?, self.n_classes)
+    }
+
+    /// The probabilities before they are rounded, `[m, n_classes]`, of any number of queries.
+    pub(crate) fn shares(&self, query: &Features) -> Result<Vec<f64>, EvalError> {
         same_width(self.width, query.width())?;
         let mut probabilities = vec![0.0; query.n() * self.n_classes];
         let mut logits = vec![0.0; self.classes.len()];
@@ -126,10 +132,10 @@ impl LogisticRegression {
     ///
     /// # Errors
     ///
-    /// As [`Self::probabilities`].
+    /// When the width is not that of the training features.
     pub fn predict(&self, query: &Features) -> Result<Vec<u32>, EvalError> {
-        let probabilities = self.probabilities(query)?;
-        Ok(probabilities.chunks_exact(self.n_classes).map(|row| argmax(row) as u32).collect())
+        let shares = self.shares(query)?;
+        Ok(shares.chunks_exact(self.n_classes).map(|row| argmax(row) as u32).collect())
     }
 
     /// Coefficients of a class, `[width]`, and its intercept; none if it had no training sample.
@@ -252,7 +258,7 @@ mod tests {
     fn logistic_regression_gives_absent_classes_nothing() {
         let train = line(&[-2.0, -1.0, 1.0, 2.0]);
         let model = LogisticRegression::fit(&train, &[1, 1, 3, 3], 5, 0.1, STOPPING).unwrap();
-        let probabilities = model.probabilities(&line(&[0.5])).unwrap();
+        let probabilities = model.shares(&line(&[0.5])).unwrap();
         assert_eq!([probabilities[0], probabilities[2], probabilities[4]], [0.0; 3]);
         assert!((probabilities[1] + probabilities[3] - 1.0).abs() < 1e-15);
         assert_eq!(model.predict(&line(&[0.5, -0.5])).unwrap(), [3, 1]);

@@ -6,7 +6,6 @@ mod cosine_knn;
 mod knn;
 mod nearest_class_mean;
 
-mod folds;
 mod lbfgs;
 mod linear_probe;
 mod logistic_regression;
@@ -23,7 +22,6 @@ pub use alignment::{alignment, class_alignment};
 pub use cosine_knn::{CosineKnnConfig, cosine_knn_predict, cosine_knn_probabilities};
 pub use distance::{DISTANCES, Distance};
 pub use effective_rank::effective_rank;
-pub use folds::stratified_folds;
 pub use k_means::{KMeans, KMeansConfig, k_means};
 pub use knn::knn_predict;
 pub use lbfgs::Stopping;

@@ -47,9 +47,12 @@ pub fn silhouette(
     let (rows, width) = (distance.rows(features), features.width());
     let of_tile = |(tile, own): (usize, &[f32])| -> Vec<f64> {
         let mut sums = vec![0.0; own.len() / width * counts.len()];
-        for (other, &class_idx) in rows.chunks_exact(width).zip(&class_of) {
-            for (row, sums) in own.chunks_exact(width).zip(sums.chunks_exact_mut(counts.len())) {
-                sums[class_idx] += distance.between(row, other);
+        for (sample, (other, &class_idx)) in rows.chunks_exact(width).zip(&class_of).enumerate() {
+            let own = own.chunks_exact(width).zip(sums.chunks_exact_mut(counts.len()));
+            for (row, (values, sums)) in own.enumerate() {
+                if tile * TILE + row != sample {
+                    sums[class_idx] += distance.between(values, other);
+                }
             }
         }
         let samples = sums.chunks_exact(counts.len()).enumerate();
@@ -59,12 +62,11 @@ pub fn silhouette(
     Ok(tiles.iter().flatten().sum::<f64>() / features.n() as f64)
 }
 
-/// The silhouette of a sample from its distances to every class, summed.
+/// The silhouette of a sample from its distances to the other samples of every class, summed.
 fn of_sample(own: usize, sums: &[f64], counts: &[usize]) -> f64 {
     if counts[own] == 1 {
         return 0.0;
     }
-    // The distance to itself is zero, or a rounding.
     let within = sums[own] / (counts[own] - 1) as f64;
     let others = (0..sums.len()).filter(|&class_idx| class_idx != own);
     let means = others.map(|class_idx| sums[class_idx] / counts[class_idx] as f64);
@@ -91,6 +93,15 @@ mod tests {
     #[test]
     fn silhouette_of_samples_at_one_place_is_zero() {
         let found = silhouette(&line(&[3.0; 4]), &[0, 0, 1, 1], Distance::Euclidean).unwrap();
+        assert_eq!(found, 0.0);
+    }
+
+    #[test]
+    fn silhouette_of_one_direction_is_zero_by_cosine() {
+        let lengths = [1.0, 3.7, 0.02, 11.3, 5e5, 0.9];
+        let values = lengths.iter().flat_map(|length| [0.3, 0.7, -0.2].map(|x| x * length));
+        let rows = Features::new(values.collect(), 3).unwrap();
+        let found = silhouette(&rows, &[0, 1, 0, 1, 0, 1], Distance::Cosine).unwrap();
         assert_eq!(found, 0.0);
     }
 

@@ -1,9 +1,8 @@
 //! The most similar items of a gallery.
 
-use s5cl_kernels::{TopK, top_k};
+use s5cl_kernels::{TopK, top_k, top_k_of_other_groups};
 
 use super::left_out::LeftOut;
-use super::ranking::{Ranked, for_each_query};
 use crate::error::EvalError;
 use crate::features::Features;
 
@@ -52,24 +51,21 @@ pub fn nearest(
         return Err(EvalError::NoNeighbors);
     }
     left_out.check(query, gallery)?;
-    let excludes_own = match left_out {
-        LeftOut::Nothing => false,
-        LeftOut::Own => true,
-        // The fused search knows no groups.
-        LeftOut::OwnGroup { .. } => {
-            return Ok(for_each_query(query, gallery, left_out, |_, items| {
-                Ranked::sort_first(items, k).iter().map(|item| item.retrieved()).collect()
-            }));
+    let search = TopK { k, is_cosine: true, excludes_own: left_out == LeftOut::Own };
+    let (rows, items, width) = (query.as_slice(), gallery.as_slice(), gallery.width());
+    let found = match left_out {
+        LeftOut::OwnGroup { query, gallery } => {
+            top_k_of_other_groups(rows, items, width, search, (query, gallery))
         }
+        LeftOut::Nothing | LeftOut::Own => top_k(rows, items, width, search),
     };
-    let search = TopK { k, is_cosine: true, excludes_own };
-    let found = top_k(query.as_slice(), gallery.as_slice(), gallery.width(), search)
-        .map_err(|error| EvalError::Search { message: error.to_string() })?;
+    let found = found.map_err(|error| EvalError::Search { message: error.to_string() })?;
     if found.per_query == 0 {
         return Ok(vec![Vec::new(); query.n()]);
     }
     let of_query = |(indices, similarities): (&[u32], &[f32])| {
-        let items = indices.iter().zip(similarities);
+        // Where a query finds fewer, the last places are empty.
+        let items = indices.iter().zip(similarities).filter(|(index, _)| **index != u32::MAX);
         items.map(|(&index, &similarity)| Retrieved { index, similarity }).collect()
     };
     let indices = found.indices.chunks_exact(found.per_query);
@@ -80,24 +76,22 @@ pub fn nearest(
 mod tests {
     use super::*;
 
-    /// Similarities of both searches differ in the order of their sums.
-    const TOLERANCE: f32 = 1e-6;
-
     fn waves(n: usize, width: usize, frequency: f32) -> Features {
         let values = (0..n * width).map(|i| (i as f32 * frequency).sin()).collect();
         Features::new(values, width).unwrap()
     }
 
     #[test]
-    fn nearest_finds_the_same_with_and_without_groups() {
+    fn nearest_of_other_groups_are_those_of_all_without_the_own_group() {
         let (query, gallery) = (waves(37, 24, 1.7), waves(211, 24, 0.9));
-        let (of_query, of_gallery) = (vec![1; 37], vec![2; 211]);
-        let fused = nearest(&query, &gallery, 9, LeftOut::Nothing).unwrap();
+        let (of_query, of_gallery): (Vec<u32>, Vec<u32>) =
+            ((0..37).map(|i| i % 4).collect(), (0..211).map(|i| i % 5).collect());
         let groups = LeftOut::OwnGroup { query: &of_query, gallery: &of_gallery };
-        let ranked = nearest(&query, &gallery, 9, groups).unwrap();
-        for (fused, ranked) in fused.iter().flatten().zip(ranked.iter().flatten()) {
-            assert_eq!(fused.index, ranked.index);
-            assert!((fused.similarity - ranked.similarity).abs() < TOLERANCE);
+        let found = nearest(&query, &gallery, 9, groups).unwrap();
+        let all = nearest(&query, &gallery, 211, LeftOut::Nothing).unwrap();
+        for ((found, mut all), group) in found.iter().zip(all).zip(of_query) {
+            all.retain(|item| of_gallery[item.index as usize] != group);
+            assert_eq!(found[..], all[..9]);
         }
     }
 

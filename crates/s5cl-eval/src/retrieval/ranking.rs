@@ -3,9 +3,8 @@
 use rayon::prelude::*;
 
 use super::left_out::LeftOut;
-use super::nearest::Retrieved;
 use super::result::{RetrievalAtK, RetrievalResult};
-use crate::error::{EvalError, same_length};
+use crate::error::{EvalError, at_least, same_length};
 use crate::features::Features;
 use crate::vectors::{dot_f32, unit_rows};
 
@@ -16,7 +15,7 @@ const TILE: usize = 8;
 /// mapped so that a larger one is a smaller integer, the lower half the item, so that of equally
 /// similar ones the earlier one is nearer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Ranked(u64);
+struct Ranked(u64);
 
 impl Ranked {
     fn new(similarity: f32, item: usize) -> Self {
@@ -29,32 +28,15 @@ impl Ranked {
     fn item(self) -> usize {
         self.0 as u32 as usize
     }
-
-    pub(super) fn retrieved(self) -> Retrieved {
-        let ascending = !((self.0 >> 32) as u32);
-        let bits = if ascending >> 31 == 1 { ascending & !(1 << 31) } else { !ascending };
-        Retrieved { index: self.0 as u32, similarity: f32::from_bits(bits) }
-    }
-
-    /// Sorts the `k` nearest to the front and returns them.
-    pub(super) fn sort_first(items: &mut [Self], k: usize) -> &[Self] {
-        if k < items.len() {
-            items.select_nth_unstable(k);
-        }
-        let n = k.min(items.len());
-        let first = &mut items[..n];
-        first.sort_unstable();
-        first
-    }
 }
 
 /// Calls `of_query` with every query and the items that it may find, in no order, and returns what
 /// that says. A thread holds the similarities of [`TILE`] queries at a time.
-pub(super) fn for_each_query<T: Send>(
+fn for_each_query<T: Send>(
     query: &Features,
     gallery: &Features,
     left_out: LeftOut<'_>,
-    of_query: impl Fn(usize, &mut [Ranked]) -> T + Sync,
+    of_query: impl Fn(usize, &[Ranked]) -> T + Sync,
 ) -> Vec<T> {
     let width = gallery.width();
     let (queries, items) = (unit_rows(query), unit_rows(gallery));
@@ -68,7 +50,7 @@ pub(super) fn for_each_query<T: Send>(
             }
         }
         let n = rows.len() / width;
-        let found = found.iter_mut().take(n).enumerate();
+        let found = found.iter().take(n).enumerate();
         found.map(|(row, found)| of_query(tile * TILE + row, found)).collect()
     };
     let tiles = queries.par_chunks(TILE * width).enumerate();
@@ -80,9 +62,8 @@ pub(super) fn for_each_query<T: Send>(
 /// class stand; see [`RetrievalResult`] for the measures.
 ///
 /// Of equally similar items the earlier one is nearer. Queries for which no item of their class
-/// can be found are left out of all means and counted. Every pair is looked at, and memory beside
-/// the input does not grow with the number of queries: a thread holds eight similarities for each
-/// item. Where the nearest `k` are enough, [`super::retrieval_at_k`] is cheaper.
+/// can be found are left out of all means and counted. Every pair is looked at, without a matrix of
+/// all: beside a copy of both tables, a thread holds eight similarities for each item, of 8 bytes. Where the nearest `k` are enough, [`super::retrieval_at_k`] is cheaper.
 ///
 /// # Shapes
 ///
@@ -113,21 +94,13 @@ pub fn retrieval(
     left_out.check(query, gallery)?;
     same_length(("query labels", query_labels.len()), ("query", query.n()))?;
     same_length(("gallery labels", gallery_labels.len()), ("gallery", gallery.n()))?;
-    let of_query = |query: usize, items: &mut [Ranked]| {
-        items.sort_unstable();
-        let hits = items.iter().enumerate();
-        let hits = hits.filter(|(_, item)| gallery_labels[item.item()] == query_labels[query]);
-        OfQuery::new(hits.map(|(position, _)| position + 1), k)
+    let of_query = |query: usize, items: &[Ranked]| {
+        let is_relevant = |item: &Ranked| gallery_labels[item.item()] == query_labels[query];
+        OfQuery::new(ranks(items, is_relevant), k)
     };
     let found: Vec<Option<OfQuery>> = for_each_query(query, gallery, left_out, of_query);
     let measured: Vec<&OfQuery> = found.iter().flatten().collect();
-    if measured.is_empty() {
-        return Err(EvalError::TooFew {
-            what: "queries that can find their class",
-            found: 0,
-            needed: 1,
-        });
-    }
+    at_least("queries that can find their class", measured.len(), 1)?;
     let mean = |value: fn(&OfQuery) -> f64| {
         measured.iter().map(|of_query| value(of_query)).sum::<f64>() / measured.len() as f64
     };
@@ -148,6 +121,24 @@ pub fn retrieval(
     })
 }
 
+/// Ranks of the relevant items, from 1, ascending.
+fn ranks(items: &[Ranked], is_relevant: impl Fn(&Ranked) -> bool) -> Vec<usize> {
+    let mut relevant: Vec<Ranked> = items.iter().copied().filter(&is_relevant).collect();
+    relevant.sort_unstable();
+    // The others need no order among themselves: those that are nearer than a relevant item, but
+    // not nearer than the relevant one before it, are counted.
+    let mut nearer = vec![0; relevant.len() + 1];
+    for item in items.iter().filter(|item| !is_relevant(item)) {
+        nearer[relevant.partition_point(|relevant| relevant < item)] += 1;
+    }
+    let mut n_before = 0;
+    let rank = |(position, n_nearer): (usize, usize)| {
+        n_before += n_nearer;
+        position + 1 + n_before
+    };
+    nearer.into_iter().take(relevant.len()).enumerate().map(rank).collect()
+}
+
 /// What the ranks of a query's relevant items come to.
 struct OfQuery {
     n_relevant: f64,
@@ -162,8 +153,7 @@ struct OfQuery {
 
 impl OfQuery {
     /// From the ranks of all relevant items, ascending, from 1; none if there is none.
-    fn new(ranks: impl Iterator<Item = usize>, k: usize) -> Option<Self> {
-        let ranks: Vec<usize> = ranks.collect();
+    fn new(ranks: Vec<usize>, k: usize) -> Option<Self> {
         let first = *ranks.first()?;
         let within = |most: usize| ranks.partition_point(|&rank| rank <= most);
         let n_at_r = within(ranks.len());
@@ -193,24 +183,28 @@ mod tests {
         items.sort_unstable();
         let order: Vec<usize> = items.iter().map(|item| item.item()).collect();
         assert_eq!(order, [2, 0, 5, 7, 1, 3, 4, 6]);
-        for (item, expected) in items.iter().zip(order) {
-            let found = item.retrieved();
-            assert_eq!(
-                (found.index as usize, found.similarity),
-                (expected, similarities[expected])
-            );
-        }
+    }
+
+    #[test]
+    fn ranks_are_the_places_in_the_sorted_list() {
+        let mut items: Vec<Ranked> =
+            (0..200).map(|item| Ranked::new((item as f32 * 0.37).sin().round(), item)).collect();
+        let is_relevant = |item: &Ranked| item.item() % 7 == 2;
+        let found = ranks(&items, is_relevant);
+        items.sort_unstable();
+        let places = items.iter().enumerate().filter(|(_, item)| is_relevant(item));
+        assert_eq!(found, places.map(|(place, _)| place + 1).collect::<Vec<_>>());
     }
 
     #[test]
     fn measures_of_ranks_are_what_their_formulas_say() {
         // Four relevant items at ranks 1, 3, 4 and 10; k = 3.
-        let of = OfQuery::new([1, 3, 4, 10].into_iter(), 3).unwrap();
+        let of = OfQuery::new(vec![1, 3, 4, 10], 3).unwrap();
         assert_eq!((of.n_relevant, of.hits_at_1, of.hits_at_k, of.hits_at_r), (4.0, 1.0, 2.0, 3.0));
         let at_r = 1.0 + 2.0 / 3.0 + 3.0 / 4.0;
         assert!((of.precisions_at_r - at_r).abs() < 1e-15);
         assert!((of.precisions - (at_r + 0.4)).abs() < 1e-15);
-        assert_eq!(OfQuery::new([2].into_iter(), 1).unwrap().reciprocal_rank, 0.5);
-        assert!(OfQuery::new(std::iter::empty(), 1).is_none());
+        assert_eq!(OfQuery::new(vec![2], 1).unwrap().reciprocal_rank, 0.5);
+        assert!(OfQuery::new(Vec::new(), 1).is_none());
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::left_out::LeftOut;
 use super::nearest::nearest;
-use crate::error::{EvalError, same_length};
+use crate::error::{EvalError, at_least, same_length};
 use crate::features::Features;
 
 /// Measures of the nearest `k` items, means over queries, each in `[0, 1]`. An item is relevant if
@@ -75,9 +75,9 @@ pub fn retrieval_at_k(
     k: usize,
     left_out: LeftOut<'_>,
 ) -> Result<RetrievalAtK, EvalError> {
-    let found = nearest(query, gallery, k, left_out)?;
     same_length(("query labels", query_labels.len()), ("query", query.n()))?;
     same_length(("gallery labels", gallery_labels.len()), ("gallery", gallery.n()))?;
+    let found = nearest(query, gallery, k, left_out)?;
     let counts = Counts::new(gallery_labels, left_out);
     let mut sums = RetrievalAtK {
         k,
@@ -102,13 +102,7 @@ pub fn retrieval_at_k(
         sums.recall_at_k += n_hits as f64 / n_relevant as f64;
         sums.hit_rate_at_k += f64::from(u8::from(n_hits > 0));
     }
-    if sums.n_queries == 0 {
-        return Err(EvalError::TooFew {
-            what: "queries that can find their class",
-            found: 0,
-            needed: 1,
-        });
-    }
+    at_least("queries that can find their class", sums.n_queries, 1)?;
     let n = sums.n_queries as f64;
     let means = [
         &mut sums.precision_at_1,

@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use super::bootstrap::Bootstrap;
 use super::groups::{Correlation, Groups};
 use super::interval::{Interval, checked_level, mid_p, proportion_by_group, small_sample_factor};
 use super::score::Score;
@@ -24,7 +23,7 @@ pub struct AccuracyIntervals {
 }
 
 /// The intervals in which accuracy, balanced accuracy, macro F1 and the recall of every class lie
-/// with chance `config.level`, for the images (and groups) that the test set is a sample of.
+/// with chance `level`, in `(0, 1)`, for the images (and groups) that the test set is a sample of.
 ///
 /// Every figure gets an effective number of images, with which it would have its variance if it
 /// were a plain proportion, `n_effective = value (1 - value) / variance`, and the [`mid_p`]
@@ -40,8 +39,8 @@ pub struct AccuracyIntervals {
 ///   images that are all right does not count as certain. With groups every share is multiplied
 ///   by its design effect, and what the classes of one group have in common is added.
 ///
-/// With groups z gives way to Student's t. No replicate is drawn: of `config` only the level
-/// matters. See [`crate::bootstrap`] for other figures.
+/// With groups z gives way to Student's t. No replicate is drawn; see [`crate::bootstrap`] for
+/// other figures.
 ///
 /// # How honest
 ///
@@ -68,11 +67,11 @@ pub struct AccuracyIntervals {
 /// # Example
 ///
 /// ```
-/// use s5cl_eval::{Bootstrap, accuracy_intervals};
+/// use s5cl_eval::accuracy_intervals;
 ///
 /// let labels = [0, 0, 0, 0, 1, 1, 1, 1];
 /// let predictions = [0, 0, 0, 1, 1, 1, 1, 1];
-/// let intervals = accuracy_intervals(&labels, &predictions, 2, None, &Bootstrap::standard(0))?;
+/// let intervals = accuracy_intervals(&labels, &predictions, 2, None, 0.95)?;
 /// assert!(intervals.accuracy.contains(0.6) && !intervals.accuracy.contains(0.5));
 /// # Ok::<(), s5cl_eval::EvalError>(())
 /// ```
@@ -81,9 +80,8 @@ pub fn accuracy_intervals(
     predictions: &[u32],
     n_classes: usize,
     groups: Option<&[u32]>,
-    config: &Bootstrap,
+    level: f64,
 ) -> Result<AccuracyIntervals, EvalError> {
-    let level = config.level;
     checked_level(level)?;
     let confusion = Confusion::new(n_classes, labels, predictions)?;
     let cells = Cells::new(labels, predictions, n_classes, groups, level)?;
@@ -118,16 +116,21 @@ impl<'a> Cells<'a> {
     ) -> Result<Self, EvalError> {
         let n_samples = labels.len();
         let groups = groups.map(|groups| Groups::new(n_samples, Some(groups))).transpose()?;
-        let n_groups = groups.as_ref().map_or(1, |groups| groups.n);
-        let mut by_class = vec![vec![(0.0, 0.0); n_groups]; n_classes];
-        for (sample, (&label, prediction)) in labels.iter().zip(predictions).enumerate() {
-            let group = groups.as_ref().map_or(0, |groups| groups.of_sample[sample]);
-            let cell = &mut by_class[label as usize][group];
-            cell.0 += f64::from(u8::from(label == *prediction));
-            cell.1 += 1.0;
-        }
-        for cells in &mut by_class {
-            cells.retain(|(_, n)| *n > 0.0);
+        let members =
+            groups.as_ref().map_or_else(|| vec![(0..n_samples).collect()], Groups::members);
+        let mut by_class: Vec<Vec<(f64, f64)>> = vec![Vec::new(); n_classes];
+        let mut last_group = vec![None; n_classes];
+        for (group, samples) in members.iter().enumerate() {
+            for &sample in samples {
+                let label = labels[sample] as usize;
+                if last_group[label].replace(group) != Some(group) {
+                    by_class[label].push((0.0, 0.0));
+                }
+                if let Some(cell) = by_class[label].last_mut() {
+                    cell.0 += f64::from(u8::from(labels[sample] == predictions[sample]));
+                    cell.1 += 1.0;
+                }
+            }
         }
         let correlation = Correlation::pooled(&by_class);
         let factors = groups.as_ref().map_or((1.0, 1.0), |groups| {
@@ -205,17 +208,23 @@ impl<'a> Cells<'a> {
         let Some(groups) = &self.groups else {
             return 0.0;
         };
-        let n_classes = self.by_class.len();
-        let mut sums = vec![0.0; groups.n * n_classes];
-        for (sample, &group) in groups.of_sample.iter().enumerate() {
-            let label = self.labels[sample] as usize;
-            sums[group * n_classes + label] +=
-                score.influence[label][self.predictions[sample] as usize];
-        }
-        let common = |sums: &[f64]| {
-            sums.iter().sum::<f64>().powi(2) - sums.iter().map(|sum| sum * sum).sum::<f64>()
+        // Of one group at a time; a table of all groups and classes could be large.
+        let mut sums = vec![0.0; self.by_class.len()];
+        let mut common = |samples: &Vec<usize>| {
+            for &sample in samples {
+                let label = self.labels[sample] as usize;
+                sums[label] += score.influence[label][self.predictions[sample] as usize];
+            }
+            let (mut sum, mut squares) = (0.0, 0.0);
+            for &sample in samples {
+                // A class counts with its first sample, and is ready for the next group.
+                let of_class = std::mem::take(&mut sums[self.labels[sample] as usize]);
+                sum += of_class;
+                squares += of_class * of_class;
+            }
+            sum * sum - squares
         };
-        sums.chunks_exact(n_classes).map(common).sum::<f64>().max(0.0)
+        groups.members().iter().map(&mut common).sum::<f64>().max(0.0)
     }
 }
 
@@ -223,14 +232,14 @@ impl<'a> Cells<'a> {
 mod tests {
     use super::*;
 
-    const CONFIG: Bootstrap = Bootstrap { replicates: 2, level: 0.95, seed: 0 };
+    const LEVEL: f64 = 0.95;
     const LABELS: [u32; 14] = [0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 2];
     const PREDICTIONS: [u32; 14] = [0, 0, 0, 0, 2, 1, 1, 0, 1, 2, 2, 2, 2, 2];
     /// Sums in another order.
     const TOLERANCE: f64 = 1e-12;
 
     fn of(groups: Option<&[u32]>) -> AccuracyIntervals {
-        accuracy_intervals(&LABELS, &PREDICTIONS, 4, groups, &CONFIG).unwrap()
+        accuracy_intervals(&LABELS, &PREDICTIONS, 4, groups, LEVEL).unwrap()
     }
 
     #[test]
@@ -249,7 +258,7 @@ mod tests {
         assert!(found.balanced_accuracy.contains(confusion.balanced_accuracy()));
         assert!(found.macro_f1.contains(confusion.macro_f1()));
         let (labels, predictions) = (LABELS.repeat(100), PREDICTIONS.repeat(100));
-        let more = accuracy_intervals(&labels, &predictions, 4, None, &CONFIG).unwrap();
+        let more = accuracy_intervals(&labels, &predictions, 4, None, LEVEL).unwrap();
         for (few, more) in
             [(found.balanced_accuracy, more.balanced_accuracy), (found.macro_f1, more.macro_f1)]
         {
@@ -263,7 +272,7 @@ mod tests {
         // Each image once more in its own group: the images are groups of one, then of two.
         let once: Vec<u32> = (0..14).collect();
         let (labels, predictions) = (LABELS.repeat(2), PREDICTIONS.repeat(2));
-        let twice = accuracy_intervals(&labels, &predictions, 4, Some(&once.repeat(2)), &CONFIG);
+        let twice = accuracy_intervals(&labels, &predictions, 4, Some(&once.repeat(2)), LEVEL);
         let (once, twice) = (of(Some(&once)), twice.unwrap());
         let distance = |a: Interval, b: Interval| (a.low - b.low).abs() + (a.high - b.high).abs();
         assert!(distance(once.accuracy, twice.accuracy) < TOLERANCE);
@@ -295,7 +304,7 @@ mod tests {
     #[test]
     fn intervals_of_a_perfect_run_reach_one_and_are_not_empty() {
         for groups in [None, Some(&[1_u32, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2][..])] {
-            let found = accuracy_intervals(&LABELS, &LABELS, 3, groups, &CONFIG).unwrap();
+            let found = accuracy_intervals(&LABELS, &LABELS, 3, groups, LEVEL).unwrap();
             for interval in [found.accuracy, found.balanced_accuracy, found.macro_f1] {
                 assert!(interval.high == 1.0 && interval.low > 0.0 && interval.low < 0.95);
             }
@@ -305,8 +314,7 @@ mod tests {
     #[test]
     fn intervals_refuse_bad_input() {
         let error = |labels: &[u32], groups: Option<&[u32]>, level: f64| {
-            let config = Bootstrap { level, ..CONFIG };
-            accuracy_intervals(labels, &[0, 1], 2, groups, &config).unwrap_err().to_string()
+            accuracy_intervals(labels, &[0, 1], 2, groups, level).unwrap_err().to_string()
         };
         assert!(error(&[0], None, 0.95).contains("labels has 1 entries"));
         assert!(error(&[0, 5], None, 0.95).starts_with("labels[1] is 5"));

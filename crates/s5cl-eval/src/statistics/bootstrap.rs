@@ -11,7 +11,7 @@ use crate::error::{EvalError, at_least};
 
 /// How a bootstrap is done.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Bootstrap {
+pub struct BootstrapConfig {
     /// How many test sets are drawn, at least 2.
     pub replicates: usize,
     /// The chance with which an interval is to hold the truth, in `(0, 1)`.
@@ -20,7 +20,7 @@ pub struct Bootstrap {
     pub seed: u64,
 }
 
-impl Bootstrap {
+impl BootstrapConfig {
     /// 2,000 replicates and intervals of 95 %.
     #[must_use]
     pub fn standard(seed: u64) -> Self {
@@ -81,21 +81,21 @@ pub struct BootstrapResult {
 /// # Example
 ///
 /// ```
-/// use s5cl_eval::{Bootstrap, bootstrap};
+/// use s5cl_eval::{BootstrapConfig, bootstrap};
 ///
 /// let losses = [0.1, 0.4, 0.2, 0.9, 0.3, 0.5];
 /// let slides = [1, 1, 2, 2, 3, 3];
 /// let mean = |drawn: &[usize]| {
 ///     Some(drawn.iter().map(|&i| losses[i]).sum::<f64>() / drawn.len() as f64)
 /// };
-/// let result = bootstrap(6, Some(&slides), &Bootstrap::standard(0), mean)?;
+/// let result = bootstrap(6, Some(&slides), &BootstrapConfig::standard(0), mean)?;
 /// assert!((result.estimate - 0.4).abs() < 1e-12 && result.interval.contains(0.4));
 /// # Ok::<(), s5cl_eval::EvalError>(())
 /// ```
 pub fn bootstrap(
     n: usize,
     groups: Option<&[u32]>,
-    config: &Bootstrap,
+    config: &BootstrapConfig,
     statistic: impl Fn(&[usize]) -> Option<f64> + Sync,
 ) -> Result<BootstrapResult, EvalError> {
     let replicates = Replicates::draw(n, groups, config, statistic)?;
@@ -122,7 +122,7 @@ impl Replicates {
     pub(super) fn draw(
         n: usize,
         groups: Option<&[u32]>,
-        config: &Bootstrap,
+        config: &BootstrapConfig,
         statistic: impl Fn(&[usize]) -> Option<f64> + Sync,
     ) -> Result<Self, EvalError> {
         config.check()?;
@@ -244,7 +244,7 @@ mod tests {
     fn bootstrap_without_its_widening_is_scipys() {
         /// What is left of chance in 40,000 replicates, as between scipy's seeds.
         const TOLERANCE: f64 = 0.012;
-        let config = Bootstrap { replicates: 40_000, ..Bootstrap::standard(3) };
+        let config = BootstrapConfig { replicates: 40_000, ..BootstrapConfig::standard(3) };
         let replicates = Replicates::draw(20, None, &config, mean).unwrap();
         let found = replicates.between(normal_quantile(0.975));
         assert!((found.low - 0.4567).abs() < TOLERANCE, "{found:?}");
@@ -255,13 +255,13 @@ mod tests {
 
     #[test]
     fn bootstrap_is_the_same_on_any_number_of_threads() {
-        let config = Bootstrap::standard(1);
+        let config = BootstrapConfig::standard(1);
         let on = |n_threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
             pool.install(|| bootstrap(20, None, &config, mean)).unwrap()
         };
         assert_eq!(on(1), on(3));
-        assert_ne!(on(1), bootstrap(20, None, &Bootstrap::standard(2), mean).unwrap());
+        assert_ne!(on(1), bootstrap(20, None, &BootstrapConfig::standard(2), mean).unwrap());
     }
 
     #[test]
@@ -272,9 +272,9 @@ mod tests {
             assert!((0..5).all(|group| counts(group) % 4 == 0));
             mean(drawn)
         };
-        let grouped = bootstrap(20, Some(&groups), &Bootstrap::standard(0), whole).unwrap();
+        let grouped = bootstrap(20, Some(&groups), &BootstrapConfig::standard(0), whole).unwrap();
         // The groups are of neighbors, hence unlike each other, and five say less than twenty.
-        let single = bootstrap(20, None, &Bootstrap::standard(0), mean).unwrap();
+        let single = bootstrap(20, None, &BootstrapConfig::standard(0), mean).unwrap();
         assert_eq!(grouped.estimate, single.estimate);
         let width = |result: BootstrapResult| result.interval.high - result.interval.low;
         assert!(width(grouped) > width(single));
@@ -284,7 +284,7 @@ mod tests {
     fn bootstrap_p_value_at_an_end_is_what_the_level_leaves() {
         /// One replicate of 20,000 more or less, where the density is low.
         const TOLERANCE: f64 = 0.002;
-        let config = Bootstrap { replicates: 20_000, ..Bootstrap::standard(0) };
+        let config = BootstrapConfig { replicates: 20_000, ..BootstrapConfig::standard(0) };
         let replicates = Replicates::draw(20, None, &config, mean).unwrap();
         let interval = replicates.interval(0.9);
         for end in [interval.low, interval.high] {
@@ -298,31 +298,35 @@ mod tests {
     fn bootstrap_counts_what_is_undefined() {
         // The largest value is not drawn by (19 / 20)^20, about 36 % of the replicates.
         let with_largest = |drawn: &[usize]| drawn.contains(&19).then(|| mean(drawn)).flatten();
-        let found = bootstrap(20, None, &Bootstrap::standard(0), with_largest).unwrap();
+        let found = bootstrap(20, None, &BootstrapConfig::standard(0), with_largest).unwrap();
         assert!((600..840).contains(&found.n_undefined), "{}", found.n_undefined);
         let with_all =
             |drawn: &[usize]| (0..20).all(|i| drawn.contains(&i)).then(|| mean(drawn)).flatten();
-        let error = bootstrap(20, None, &Bootstrap::standard(0), with_all).unwrap_err();
+        let error = bootstrap(20, None, &BootstrapConfig::standard(0), with_all).unwrap_err();
         assert!(matches!(error, EvalError::Undefined { n_undefined: Some(_) }), "{error}");
     }
 
     #[test]
     fn bootstrap_of_a_constant_has_no_width() {
-        let found = bootstrap(20, None, &Bootstrap::standard(0), |_| Some(0.5)).unwrap();
+        let found = bootstrap(20, None, &BootstrapConfig::standard(0), |_| Some(0.5)).unwrap();
         assert_eq!(found.interval, Interval { low: 0.5, high: 0.5 });
     }
 
     #[test]
     fn bootstrap_refuses_bad_input() {
-        let error = |n, groups: Option<&[u32]>, config: Bootstrap| {
+        let error = |n, groups: Option<&[u32]>, config: BootstrapConfig| {
             bootstrap(n, groups, &config, |_| Some(1.0)).unwrap_err().to_string()
         };
-        let standard = Bootstrap::standard(0);
+        let standard = BootstrapConfig::standard(0);
         assert!(error(3, Some(&[4, 4, 4]), standard).starts_with("there are 1 groups"));
         assert!(error(1, None, standard).starts_with("there are 1 samples"));
         assert!(error(3, Some(&[4]), standard).contains("groups has 1 entries"));
-        assert!(error(3, None, Bootstrap { level: 0.0, ..standard }).starts_with("level is 0"));
-        assert!(error(3, None, Bootstrap { replicates: 1, ..standard }).contains("1 replicates"));
+        assert!(
+            error(3, None, BootstrapConfig { level: 0.0, ..standard }).starts_with("level is 0")
+        );
+        assert!(
+            error(3, None, BootstrapConfig { replicates: 1, ..standard }).contains("1 replicates")
+        );
         let undefined = bootstrap(3, None, &standard, |_| Some(f64::NAN)).unwrap_err().to_string();
         assert_eq!(undefined, "the statistic is undefined on the test set");
     }

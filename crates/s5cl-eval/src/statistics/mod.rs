@@ -7,8 +7,8 @@
 //! *seed* is a sample of all trainings: [`over_seeds`] and [`paired_over_seeds`] say what another
 //! training of the same method could have reached on the same images.
 //!
-//! The intervals were chosen by simulation; `cargo run -p s5cl-eval --example coverage` prints how
-//! often each holds the truth.
+//! The intervals were chosen by simulation, which prints how often each holds the truth:
+//! `cargo build -p xtask -p s5cl-eval --example coverage && target/debug/examples/coverage 1500`.
 
 mod accuracy;
 mod bootstrap;
@@ -22,7 +22,7 @@ mod score;
 mod seeds;
 
 pub use accuracy::{AccuracyIntervals, accuracy_intervals};
-pub use bootstrap::{Bootstrap, BootstrapResult, bootstrap};
+pub use bootstrap::{BootstrapConfig, BootstrapResult, bootstrap};
 pub use comparison::{RunComparison, RunDifference, TestRun, compare_runs};
 pub use interval::{Interval, mid_p, proportion_by_group, wilson};
 pub use mcnemar::{McNemar, mcnemar};

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::bootstrap::{Bootstrap, Replicates};
+use super::bootstrap::{BootstrapConfig, Replicates};
 use super::interval::Interval;
 use crate::error::EvalError;
 
@@ -30,7 +30,7 @@ pub struct PairedBootstrap {
 pub fn paired_bootstrap(
     n: usize,
     groups: Option<&[u32]>,
-    config: &Bootstrap,
+    config: &BootstrapConfig,
     first: impl Fn(&[usize]) -> Option<f64> + Sync,
     second: impl Fn(&[usize]) -> Option<f64> + Sync,
 ) -> Result<PairedBootstrap, EvalError> {
@@ -55,7 +55,7 @@ mod tests {
         let mean = |values: &[f64; 8], drawn: &[usize]| {
             Some(drawn.iter().map(|&i| values[i]).sum::<f64>() / drawn.len() as f64)
         };
-        let config = Bootstrap::standard(0);
+        let config = BootstrapConfig::standard(0);
         let of = |a: &[f64; 8], b: &[f64; 8]| {
             let (a, b) = (*a, *b);
             paired_bootstrap(8, None, &config, |d| mean(&a, d), |d| mean(&b, d)).unwrap()

@@ -11,8 +11,8 @@ use crate::error::{EvalError, same_length};
 pub struct SeedSummary {
     /// Mean of the values.
     pub mean: f64,
-    /// Standard deviation, divided by `n - 1`; 0 for a single seed, of which it is not known.
-    pub deviation: f64,
+    /// Standard deviation, divided by `n - 1`; `None` for a single seed, of which it is not known.
+    pub deviation: Option<f64>,
     /// Where the mean over all seeds lies with the chance asked for; `None` for a single seed.
     pub interval: Option<Interval>,
     /// Number of seeds.
@@ -49,7 +49,8 @@ pub struct PairedDifference {
 ///
 /// ```
 /// let summary = s5cl_eval::over_seeds(&[0.81, 0.84, 0.87], 0.95)?;
-/// assert!((summary.mean - 0.84).abs() < 1e-12 && (summary.deviation - 0.03).abs() < 1e-12);
+/// assert!((summary.mean - 0.84).abs() < 1e-12);
+/// assert!(summary.deviation.is_some_and(|deviation| (deviation - 0.03).abs() < 1e-12));
 /// assert!(summary.interval.is_some_and(|interval| interval.contains(0.77)));
 /// # Ok::<(), s5cl_eval::EvalError>(())
 /// ```
@@ -64,13 +65,13 @@ pub fn over_seeds(values: &[f64], level: f64) -> Result<SeedSummary, EvalError> 
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     if values.len() == 1 {
-        return Ok(SeedSummary { mean, deviation: 0.0, interval: None, n: 1 });
+        return Ok(SeedSummary { mean, deviation: None, interval: None, n: 1 });
     }
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
     let deviation = (squares / (n - 1.0)).sqrt();
     let reach = student_two_sided(n - 1.0, level) * deviation / n.sqrt();
     let interval = Some(Interval { low: mean - reach, high: mean + reach });
-    Ok(SeedSummary { mean, deviation, interval, n: values.len() })
+    Ok(SeedSummary { mean, deviation: Some(deviation), interval, n: values.len() })
 }
 
 /// The difference of two methods over the same seeds: Student's paired t interval and test.
@@ -89,7 +90,7 @@ pub fn paired_over_seeds(
     same_length(("first", first.len()), ("second", second.len()))?;
     let differences: Vec<f64> = first.iter().zip(second).map(|(a, b)| a - b).collect();
     let SeedSummary { mean, deviation, interval, n } = over_seeds(&differences, level)?;
-    let p_value = (n > 1).then(|| {
+    let p_value = deviation.map(|deviation| {
         if mean == 0.0 {
             return 1.0;
         }
@@ -117,7 +118,7 @@ mod tests {
         let close = |found: f64, expected: f64| (found - expected).abs() < TOLERANCE;
         let summary = over_seeds(&first, 0.95).unwrap();
         let interval = summary.interval.unwrap();
-        assert!(close(summary.deviation, 0.029_569_128_044_860_09), "{summary:?}");
+        assert!(close(summary.deviation.unwrap(), 0.029_569_128_044_860_09), "{summary:?}");
         assert!(close(interval.low, 0.769_212_880_586_855_4), "{interval:?}");
         assert!(close(interval.high, 0.916_120_452_746_477_9), "{interval:?}");
         let paired = paired_over_seeds(&first, &second, 0.95).unwrap();
@@ -131,7 +132,7 @@ mod tests {
     #[test]
     fn one_seed_has_no_interval() {
         let summary = over_seeds(&[0.7], 0.95).unwrap();
-        assert_eq!((summary.mean, summary.interval, summary.n), (0.7, None, 1));
+        assert_eq!((summary.mean, summary.deviation, summary.interval), (0.7, None, None));
         let paired = paired_over_seeds(&[0.7], &[0.5], 0.95).unwrap();
         assert_eq!((paired.interval, paired.p_value), (None, None));
     }

@@ -34,7 +34,7 @@ use candle_core::{Result, Tensor, bail};
 
 pub use cross_op::{CrossContrast, Positives, cross_contrast};
 pub use reduction::Reduction;
-pub use top_k::{Neighbors, TopK, top_k, top_k_tensors};
+pub use top_k::{Neighbors, TopK, top_k, top_k_of_other_groups, top_k_tensors};
 
 /// What divides the similarities; above 0. Small values look at the nearest negatives only.
 #[derive(Clone, Copy, Debug)]

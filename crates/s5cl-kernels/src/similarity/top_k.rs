@@ -29,7 +29,7 @@ pub struct TopK {
 /// the lower index first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Neighbors {
-    /// Keys of each query: `k`, or all that there are if there are fewer.
+    /// Room for the keys of each query: `k`, or all that there are if there are fewer.
     pub per_query: usize,
     /// Indices of the keys, `[n_queries, per_query]`.
     pub indices: Vec<u32>,
@@ -64,6 +64,45 @@ pub struct Neighbors {
 /// # }
 /// ```
 pub fn top_k(queries: &[f32], keys: &[f32], dim: usize, search: TopK) -> Result<Neighbors> {
+    find(queries, keys, dim, search, None)
+}
+
+/// As [`top_k`], among the keys of other groups than the query's own: `groups` are any numbers, one
+/// for each query and one for each key.
+///
+/// A query may find fewer keys than it has room for. What is missing stands behind the others, with
+/// index [`u32::MAX`] and similarity -infinity.
+///
+/// # Errors
+///
+/// As [`top_k`], or if the groups are not as many as the rows.
+pub fn top_k_of_other_groups(
+    queries: &[f32],
+    keys: &[f32],
+    dim: usize,
+    search: TopK,
+    groups: (&[u32], &[u32]),
+) -> Result<Neighbors> {
+    let n_values = (groups.0.len() * dim, groups.1.len() * dim);
+    if n_values != (queries.len(), keys.len()) {
+        bail!(
+            "top_k_of_other_groups: {} and {} groups do not fit {} and {} values in rows of {dim}",
+            groups.0.len(),
+            groups.1.len(),
+            queries.len(),
+            keys.len()
+        )
+    }
+    find(queries, keys, dim, search, Some(groups))
+}
+
+fn find(
+    queries: &[f32],
+    keys: &[f32],
+    dim: usize,
+    search: TopK,
+    groups: Option<(&[u32], &[u32])>,
+) -> Result<Neighbors> {
     let TopK { k, is_cosine, excludes_own } = search;
     if k == 0 || dim == 0 || !queries.len().is_multiple_of(dim) || !keys.len().is_multiple_of(dim) {
         bail!(
@@ -74,6 +113,7 @@ pub fn top_k(queries: &[f32], keys: &[f32], dim: usize, search: TopK) -> Result<
     }
     let of_queries = Scaled::new(queries, dim, is_cosine, ("query", 0))?;
     let queries = Embeddings { values: queries, dim, factors: &of_queries.factors };
+    let excluded = Excluded { own: excludes_own, groups };
     let n_keys = keys.len() / dim;
     let per_query = k.min(n_keys - usize::from(excludes_own && n_keys > 0));
     let mut best = vec![Neighbor::NONE; queries.len() * per_query];
@@ -85,7 +125,7 @@ pub fn top_k(queries: &[f32], keys: &[f32], dim: usize, search: TopK) -> Result<
         if per_query > 0 {
             let panels = Embeddings { values, dim, factors: &of_keys.factors }.panels();
             best.par_chunks_mut(BLOCK * per_query).enumerate().for_each(|(block, best)| {
-                search_chunk(queries, block * BLOCK, (&panels, start..end), excludes_own, best);
+                search_chunk(queries, block * BLOCK, (&panels, start..end), excluded, best);
             });
         }
     }
@@ -175,12 +215,28 @@ impl Neighbor {
     const NONE: Self = Self { similarity: f32::NEG_INFINITY, index: u32::MAX };
 }
 
+/// Keys that a query does not find.
+#[derive(Clone, Copy)]
+struct Excluded<'a> {
+    /// The key of its own index.
+    own: bool,
+    /// Those of its group: groups of all queries and keys.
+    groups: Option<(&'a [u32], &'a [u32])>,
+}
+
+impl Excluded<'_> {
+    fn holds(self, query: usize, key: usize) -> bool {
+        (self.own && query == key)
+            || self.groups.is_some_and(|(queries, keys)| queries[query] == keys[key])
+    }
+}
+
 /// Shows a block of queries the keys of a chunk.
 fn search_chunk(
     queries: Embeddings<'_>,
     start: usize,
     (panels, keys): (&[f32], std::ops::Range<usize>),
-    excludes_own: bool,
+    excluded: Excluded<'_>,
     best: &mut [Neighbor],
 ) {
     let dim = queries.dim;
@@ -193,8 +249,8 @@ fn search_chunk(
     for (threshold, best) in thresholds.iter_mut().zip(best.chunks_exact(per_query)) {
         *threshold = best[per_query - 1].similarity;
     }
-    let own = excludes_own.then_some(start);
-    let mut select = Select { thresholds, best, per_query, own, key: 0, cols: 0 };
+    let mut select =
+        Select { thresholds, best, per_query, excluded, query: start, key: 0, cols: 0 };
     for key in keys.clone().step_by(BLOCK) {
         let cols = BLOCK.min(keys.end - key);
         let right = &panels[(key - keys.start) * dim..][..cols.next_multiple_of(PANEL) * dim];
@@ -210,8 +266,9 @@ struct Select<'a> {
     thresholds: [f32; BLOCK],
     best: &'a mut [Neighbor],
     per_query: usize,
-    /// The key that is the first query itself.
-    own: Option<usize>,
+    excluded: Excluded<'a>,
+    /// The first query of the block.
+    query: usize,
     /// The first key of the tile and their number.
     key: usize,
     cols: usize,
@@ -262,8 +319,9 @@ impl Select<'_> {
         let best = &mut self.best[row * self.per_query..][..self.per_query];
         for (&similarity, col) in similarities.iter().zip(col..self.cols) {
             let index = self.key + col;
-            let is_own = self.own.is_some_and(|own| own + row == index);
-            if similarity > best[best.len() - 1].similarity && !is_own {
+            if similarity > best[best.len() - 1].similarity
+                && !self.excluded.holds(self.query + row, index)
+            {
                 let at = best.partition_point(|other| other.similarity >= similarity);
                 best[at..].rotate_right(1);
                 best[at] = Neighbor { similarity, index: index as u32 };

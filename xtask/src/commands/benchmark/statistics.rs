@@ -17,9 +17,10 @@ pub(super) fn paired(values: &[f64], others: &[f64]) -> Result<PairedDifference>
     Ok(s5cl_eval::paired_over_seeds(values, others, LEVEL)?)
 }
 
-/// Mean and spread for a table.
+/// Mean and spread for a table; of a single seed, which has no spread, the mean alone.
 pub(super) fn spread_text(summary: &SeedSummary) -> String {
-    format!("{:.3} ± {:.3}", summary.mean, summary.deviation)
+    let spread = summary.deviation.map_or_else(String::new, |spread| format!(" ± {spread:.3}"));
+    format!("{:.3}{spread}", summary.mean)
 }
 
 /// A difference for a table.
@@ -54,7 +55,7 @@ mod tests {
         let one = over_seeds(&[0.4])?;
         assert_eq!(
             (spread_text(&one), interval_text(one.interval)),
-            ("0.400 ± 0.000".into(), String::new())
+            ("0.400".into(), String::new())
         );
         Ok(())
     }

@@ -4,7 +4,7 @@ use candle_core::{Device, Result, Tensor};
 
 use crate::checks::{draw, refusal};
 use crate::simd::with_each_instruction_set;
-use crate::similarity::{Neighbors, TopK, top_k, top_k_tensors};
+use crate::similarity::{Neighbors, TopK, top_k, top_k_of_other_groups, top_k_tensors};
 
 /// f32 sums of `dim` products.
 const TOLERANCE: f64 = 1e-6;
@@ -78,6 +78,40 @@ fn top_k_ties_go_to_the_lower_index() {
         expected.sort_by(|&a, &b| similarity(b).total_cmp(&similarity(a)).then(a.cmp(&b)));
         assert_eq!(found.indices, expected[..200]);
     });
+}
+
+#[test]
+fn top_k_of_other_groups_is_what_is_left_of_all_without_the_own_group() -> Result<()> {
+    let (n_queries, n_keys, dim, k) = (70, 300, 6, 9);
+    let (queries, keys) = (draw(7, n_queries * dim), draw(8, n_keys * dim));
+    let of_queries: Vec<u32> = (0..n_queries as u32).map(|i| i * i % 5).collect();
+    // Group 4, of some queries, has all keys but a few.
+    let of_keys: Vec<u32> = (0..n_keys as u32).map(|i| if i % 50 == 0 { 1 } else { 4 }).collect();
+    let groups = (&of_queries[..], &of_keys[..]);
+    for excludes_own in [false, true] {
+        let search = TopK { k: n_keys, is_cosine: true, excludes_own };
+        let all = top_k(&queries, &keys, dim, search)?;
+        let found = top_k_of_other_groups(&queries, &keys, dim, TopK { k, ..search }, groups)?;
+        for (query, group) in of_queries.iter().enumerate() {
+            let all = all.indices[query * all.per_query..][..all.per_query].iter();
+            let mut expected: Vec<u32> = all
+                .copied()
+                .filter(|&key| of_keys[key as usize] != *group)
+                .chain([u32::MAX; 9])
+                .collect();
+            expected.truncate(k);
+            assert_eq!(found.indices[query * k..][..k], expected, "{query}");
+            let similarities = &found.similarities[query * k..][..k];
+            for (similarity, index) in similarities.iter().zip(expected) {
+                assert_eq!(*similarity == f32::NEG_INFINITY, index == u32::MAX);
+            }
+        }
+    }
+    let search = TopK { k, is_cosine: true, excludes_own: false };
+    let groups = (&of_queries[1..], &of_keys[..]);
+    let message = refusal(top_k_of_other_groups(&queries, &keys, dim, search, groups));
+    assert!(message.contains("69 and 300 groups do not fit"), "{message}");
+    Ok(())
 }
 
 #[test]

@@ -22,7 +22,8 @@ use crate::error::{EvalError, at_least, classes_in_range, same_length};
 ///
 /// # Errors
 ///
-/// When the labels or groups do not fit, or there are fewer than two folds or groups.
+/// When the labels or groups do not fit, or there are fewer than two folds or groups (without groups,
+/// samples).
 pub fn stratified_folds(
     labels: &[u32],
     n_classes: usize,
@@ -40,7 +41,7 @@ pub fn stratified_folds(
         let group = groups.map_or(sample, |groups| groups[sample] as usize);
         members.entry(group).or_default().push(sample);
     }
-    at_least("groups", members.len(), 2)?;
+    at_least(if groups.is_some() { "groups" } else { "samples" }, members.len(), 2)?;
     let mut members: Vec<Vec<usize>> = members.into_values().collect();
     named_stream(seed, "folds").shuffle(&mut members);
     members.sort_by_key(|samples| std::cmp::Reverse(samples.len()));
@@ -130,6 +131,7 @@ mod tests {
             "there are 1 groups, but at least 2 are needed"
         );
         assert_eq!(error(&[0, 1], None, 1), "there are 1 folds, but at least 2 are needed");
+        assert_eq!(error(&[0], None, 5), "there are 1 samples, but at least 2 are needed");
         assert!(error(&[0, 1], Some(&[3]), 2).contains("groups has 1 entries"));
         assert!(error(&[0, 2], None, 2).contains("labels[1] is 2"));
     }
