@@ -49,6 +49,8 @@ fn benchmark_fills_its_table_and_shows_it_again() {
     assert!(markdown.contains("s5cl minus it") && markdown.contains("color kNN"), "{markdown}");
     let page = std::fs::read_to_string(place.path("table/report.html")).unwrap();
     assert!(page.contains("<svg") && page.contains("cross-entropy"));
+    assert!(page.contains("<h1>Label efficiency on synthetic-tissue</h1>"));
+    assert!(page.contains("chance 11.1\u{202f}%") && page.contains("Runs and differences"));
     let summary = results["summary"].as_array().unwrap();
     let difference = summary.iter().find_map(|row| row["subject_minus_this"].as_object()).unwrap();
     assert!(difference["interval"].is_array() && difference["p_value"].is_number());

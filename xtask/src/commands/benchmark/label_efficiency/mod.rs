@@ -262,6 +262,6 @@ fn quick_settings() -> Settings {
         seeds: 1,
         learning_rates: vec![2e-2],
         metric: Metric::BalancedAccuracy,
-        set: ["training.steps=600", "evaluation.every=0"].map(str::to_owned).to_vec(),
+        set: ["training.steps=450", "evaluation.every=0"].map(str::to_owned).to_vec(),
     }
 }

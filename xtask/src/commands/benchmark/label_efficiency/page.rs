@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::cells::Cells;
 use super::settings::{Metric, Settings};
-use super::summary::{Row, table};
+use super::summary::{MINUS, Row, table};
 use crate::commands::benchmark::statistics::possible;
 use crate::failure::BadInput;
 use crate::system::machine;
@@ -112,24 +112,50 @@ fn page(settings: &Settings, cells: &Cells, rows: &[Row]) -> Result<BenchmarkPag
     if !settings.set.is_empty() {
         facts.push(fact("settings", settings.set.join(", ")));
     }
-    let (header, table_rows) = table(settings, rows).cells();
-    let results = BenchmarkTable {
-        title: "Results".to_owned(),
-        note: "Every method has the same splits, views and steps, and the learning rate that was \
-               best on validation with seed 0. Differences are paired over the seeds (Student's \
-               t test)."
-            .to_owned(),
-        header,
-        rows: table_rows,
-    };
     Ok(BenchmarkPage {
         title: format!("Label efficiency on {dataset}"),
         subtitle: format!("Test {metric} of {}", settings.methods.join(", ")),
         warnings,
         facts,
         curve: Some(curve(settings, cells, rows)),
-        tables: vec![results],
+        tables: tables(settings, rows).into(),
     })
+}
+
+/// The columns of the one table in two, which a page is wide enough for: the results, and the runs
+/// and differences that they come from.
+fn tables(settings: &Settings, rows: &[Row]) -> [BenchmarkTable; 2] {
+    const NAMES: [&str; 2] = ["method", "labels"];
+    const OF_RUNS: [&str; 3] = ["learning rate", "seeds", "seconds a run"];
+    let (header, cells) = table(settings, rows).cells();
+    let of_runs = |name: &str| OF_RUNS.contains(&name) || name.ends_with(MINUS);
+    let part = |title: &str, note: &str, is_wanted: &dyn Fn(&str) -> bool| {
+        let wanted = |row: &[String]| -> Vec<String> {
+            let named = header.iter().zip(row);
+            named.filter(|(name, _)| is_wanted(name)).map(|(_, cell)| cell.clone()).collect()
+        };
+        BenchmarkTable {
+            title: title.to_owned(),
+            note: note.to_owned(),
+            header: wanted(&header),
+            rows: cells.iter().map(|row| wanted(row)).collect(),
+        }
+    };
+    [
+        part(
+            "Results",
+            "Mean and standard deviation over the seeds, with the 95 % interval of the mean \
+             (Student's t).",
+            &|name| !of_runs(name),
+        ),
+        part(
+            "Runs and differences",
+            "Every method has the same splits, views and steps, and the learning rate that was \
+             best on validation with seed 0. Differences are paired over the seeds (Student's t \
+             test).",
+            &|name| of_runs(name) || NAMES.contains(&name),
+        ),
+    ]
 }
 
 /// Every method, and what its paper found, by labels; chance where it is known.

@@ -128,7 +128,7 @@ impl Settings {
         }
         Ok(vec![format!(
             "the published figures are of encoders that started from {}, these runs start from \
-             random weights: both are alike with --set encoder.weights=FILE alone",
+             random ones; --set encoder.weights=FILE starts them alike",
             preset.initial_weights
         )])
     }

@@ -17,6 +17,8 @@ use crate::table::{Table, fraction};
 
 /// What the color baseline is called among the methods.
 const COLOR: &str = "color kNN";
+/// How the name of the column of differences ends.
+pub(super) const MINUS: &str = " minus it";
 
 /// The seeds of one method and number of labels together.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -127,7 +129,7 @@ pub(crate) fn table(settings: &Settings, rows: &[Row]) -> Table {
     let has_interval = rows.iter().any(|row| row.result.interval.is_some());
     let has_published = rows.iter().any(|row| row.published.is_some());
     let has_baselines = rows.iter().any(|row| row.subject_minus_this.is_some());
-    let over = format!("{} minus it", settings.subject());
+    let over = format!("{}{MINUS}", settings.subject());
     let mut header = vec!["method", "labels", "learning rate", settings.metric.name()];
     header.extend(has_interval.then_some("95 %"));
     header.extend(has_baselines.then_some(over.as_str()));
