@@ -6,6 +6,7 @@ mod bad_input;
 mod benchmark;
 #[cfg(test)]
 mod commands;
+#[cfg(test)]
 mod evaluation;
 #[cfg(test)]
 mod gate;
@@ -13,5 +14,7 @@ mod gate;
 mod interruption;
 #[cfg(test)]
 mod label_efficiency;
+#[cfg(test)]
+mod others_programs;
 #[cfg(test)]
 mod support;

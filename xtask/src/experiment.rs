@@ -39,6 +39,8 @@ pub(crate) struct Experiment {
     pub(crate) normalization: Normalization,
     /// What the user should know.
     pub(crate) notes: Vec<String>,
+    /// What makes a result worth less.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// The test images. They are handed out once the weights are final, and each opening leaves a
@@ -91,7 +93,7 @@ impl Experiment {
             None => divide(&dataset)?,
         };
         notes.extend(classes_without_images(&dataset));
-        notes.extend(leakage(&dataset, &parts, &fingerprints));
+        let warnings = leakage(&dataset, &parts, &fingerprints);
         let dataset = Arc::new(dataset);
         let normalization = normalization(config, &dataset, &parts, workers)?;
         let Partition { labeled, unlabeled, validation, test } = parts;
@@ -105,6 +107,7 @@ impl Experiment {
             manifest,
             normalization,
             notes,
+            warnings,
         })
     }
 }

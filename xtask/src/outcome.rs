@@ -29,7 +29,7 @@ pub(crate) struct Finished {
 impl Run<'_> {
     /// Opens the test images, and writes `predictions.csv`, `metrics.json` and the report; with
     /// `details` also `evaluation.json`, which takes seconds more.
-    pub(crate) fn finish(&self, trained: &Trained, details: bool) -> Result<Finished> {
+    pub(crate) fn finish(&self, mut trained: Trained, details: bool) -> Result<Finished> {
         let Self { experiment, folder, .. } = self;
         let steps = self.config.training.steps;
         let predictor = Predictor::open(&folder.weights())?;
@@ -49,7 +49,7 @@ impl Run<'_> {
             workers,
         )?;
         judged.write(&folder.predictions())?;
-        let mut warnings = self.notes().to_vec();
+        let mut warnings = self.experiment.warnings.clone();
         warnings.extend(shortcut_warnings(&test, &shortcuts));
         if details {
             let details = self.details(&predictor, part)?;
@@ -57,7 +57,8 @@ impl Run<'_> {
             folder.write_evaluation(&details)?;
         }
         folder.append_events()?.append("test", steps, &test)?;
-        let metrics = self.metrics(trained, &test, &shortcuts, &warnings)?;
+        trained.tensorboard.result("test", steps, &test)?;
+        let metrics = self.metrics(&trained, &test, &shortcuts, &warnings)?;
         folder.write_metrics(&metrics)?;
         s5cl_report::write_report(folder.path())?;
         Ok(Finished { metrics, test, shortcuts })
@@ -134,6 +135,7 @@ impl Run<'_> {
             "timing": trained.timing,
             "views_share": round(trained.views_share, 3),
             "warnings": warnings,
+            "notes": self.notes(),
             "run": self.folder.path().display().to_string(),
         }))
     }
@@ -151,7 +153,7 @@ fn shortcut_warnings(
         .filter(|(_, (_, shortcut))| shortcut.balanced_accuracy >= test.balanced_accuracy);
     let warning = |(name, _)| {
         format!(
-            "shortcut: {name} does as well on the same labels: the result says little about shape"
+            "shortcut: {name} does as well or better on the same labels: the result says little about shape"
         )
     };
     as_good.map(warning).collect()

@@ -125,6 +125,11 @@ impl RunFolder {
         self.path.join(PREDICTIONS)
     }
 
+    /// What the report shows beyond the final figures, if the run wrote it.
+    pub(crate) fn evaluation(&self) -> Option<Value> {
+        serde_json::from_slice(&fs::read(self.path.join(EVALUATION)).ok()?).ok()
+    }
+
     /// Writes what the report shows beyond the final figures.
     pub(crate) fn write_evaluation(&self, details: &impl Serialize) -> Result<()> {
         Ok(write_atomic(&self.path.join(EVALUATION), &serde_json::to_vec(details)?)?)
@@ -228,8 +233,12 @@ pub(crate) fn default_path(config: &RunConfig, dataset: &str) -> PathBuf {
     PathBuf::from("runs").join(format!("{}-{dataset}-{}-{time}", config.method, config.seed))
 }
 
-/// Fails when a file cannot be put at a place because its folder does not exist.
+/// Fails when a file cannot be put at a place: its folder does not exist, or it is one itself.
 pub(crate) fn require_folder(out: &Path) -> Result<()> {
+    if out.is_dir() {
+        let message = format!("--out {} is a folder: give the name of a file", out.display());
+        return Err(BadInput::new(message).into());
+    }
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
         let message = format!("--out {}: there is no folder {}", out.display(), folder.display());

@@ -9,6 +9,9 @@ use s5cl_report::EventFile;
 use s5cl_trainer::StepRecord;
 
 /// The event file of one start of a run; a run that is resumed has several.
+///
+/// What is known after a step is written at that step's index, counted from 0: TensorBoard forgets
+/// what it has from the step on that a run goes on at, and everything up to then must stay.
 pub(crate) struct TensorBoard(EventFile);
 
 impl TensorBoard {
@@ -16,13 +19,12 @@ impl TensorBoard {
     pub(crate) fn start(folder: &Path, first: u64) -> Result<Self> {
         let now = seconds_since_1970();
         // TensorBoard reads files in the order of their names.
-        let path = (0_u32..)
-            .map(|nth| folder.join(format!("events.out.tfevents.{now:010.0}.s5cl-{nth:03}")))
-            .find(|path| !path.exists())
-            .context("no name is left for an event file")?;
-        Ok(Self(match first {
-            0 => EventFile::create(&path, now)?,
-            _ => EventFile::resume(&path, now, first)?,
+        let name = |nth: u32| folder.join(format!("events.out.tfevents.{now:010.0}.s5cl-{nth:03}"));
+        let path = (0..).map(name).find(|path| !path.exists());
+        let path = path.context("no name is left for an event file")?;
+        Ok(Self(match has_events(folder)? {
+            false => EventFile::create(&path, now)?,
+            true => EventFile::resume(&path, now, first)?,
         }))
     }
 
@@ -57,7 +59,7 @@ impl TensorBoard {
         let values = [Some(*accuracy), Some(*balanced_accuracy), Some(*macro_f1), *loss];
         let values: Vec<(&str, Option<f64>)> =
             names.iter().map(String::as_str).zip(values).collect();
-        self.append(steps, &values)
+        self.append(steps.saturating_sub(1), &values)
     }
 
     fn append(&mut self, step: u64, values: &[(&str, Option<f64>)]) -> Result<()> {
@@ -65,6 +67,15 @@ impl TensorBoard {
             values.iter().filter_map(|(name, value)| Some((*name, (*value)? as f32))).collect();
         Ok(self.0.scalars(step, seconds_since_1970(), &known)?)
     }
+}
+
+fn has_events(folder: &Path) -> Result<bool> {
+    for entry in std::fs::read_dir(folder)? {
+        if entry?.file_name().to_string_lossy().contains("tfevents") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn seconds_since_1970() -> f64 {

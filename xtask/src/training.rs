@@ -63,6 +63,8 @@ pub(crate) struct Trained {
     pub(crate) views_share: f64,
     /// The figures of the last validation, if there are validation images.
     pub(crate) validation: Option<Value>,
+    /// Where the figures on test go too.
+    pub(crate) tensorboard: TensorBoard,
 }
 
 /// A step as `metrics.jsonl` keeps it.
@@ -196,7 +198,12 @@ impl<'a> Run<'a> {
         self.keep_weights(&state)?;
         let validation =
             self.folder.events()?.into_iter().rev().find(|event| event["kind"] == "validation");
-        Ok(Trained { timing: times.shares(), views_share: times.views_share(), validation })
+        Ok(Trained {
+            timing: times.shares(),
+            views_share: times.views_share(),
+            validation,
+            tensorboard: tensorboard.into_inner(),
+        })
     }
 
     fn validate(&self, weights: &BTreeMap<String, Tensor>) -> Result<Option<ClassificationResult>> {

@@ -17,6 +17,8 @@
 
 mod error;
 
+mod files;
+
 mod evaluation;
 mod events;
 mod run;

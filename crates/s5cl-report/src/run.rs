@@ -1,7 +1,6 @@
 //! A run folder as plain data.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -9,6 +8,7 @@ use serde::Deserialize;
 use crate::error::ReportError;
 use crate::evaluation::Evaluation;
 use crate::events::Events;
+use crate::files::{parse_json, read, read_versioned};
 
 /// The version of `metrics.json` that is read here.
 const SCHEMA: u64 = 1;
@@ -46,6 +46,8 @@ pub(crate) struct Metrics {
     pub(crate) timing: BTreeMap<String, Option<f64>>,
     #[serde(default)]
     pub(crate) warnings: Vec<String>,
+    #[serde(default)]
+    pub(crate) notes: Vec<String>,
     pub(crate) run: Option<String>,
 }
 
@@ -164,7 +166,8 @@ impl Run {
         let metrics = Metrics::read(&run_dir.join("metrics.json"))?;
         let evaluation_path = run_dir.join("evaluation.json");
         let evaluation = if evaluation_path.exists() {
-            Some(Evaluation::read(&evaluation_path, &metrics.test.per_class)?)
+            let classes = metrics.test.per_class.iter().map(|class| class.name.as_str());
+            Some(Evaluation::read(&evaluation_path, &classes.collect::<Vec<&str>>())?)
         } else {
             None
         };
@@ -219,30 +222,4 @@ impl Test {
         }
         Ok(())
     }
-}
-
-/// Reads an object of one version.
-pub(crate) fn read_versioned<T: for<'a> Deserialize<'a>>(
-    path: &Path,
-    expected: u64,
-) -> Result<T, ReportError> {
-    #[derive(Deserialize)]
-    struct Version {
-        schema: u64,
-    }
-    let text = read(path)?;
-    // First and alone: of another version, the other fields may be missing.
-    let Version { schema: found } = parse_json(&text, path)?;
-    if found != expected {
-        return Err(ReportError::Schema { path: path.to_owned(), found, expected });
-    }
-    parse_json(&text, path)
-}
-
-fn read(path: &Path) -> Result<String, ReportError> {
-    fs::read_to_string(path).map_err(|source| ReportError::Read { path: path.to_owned(), source })
-}
-
-fn parse_json<T: for<'a> Deserialize<'a>>(text: &str, path: &Path) -> Result<T, ReportError> {
-    serde_json::from_str(text).map_err(|source| ReportError::Json { path: path.to_owned(), source })
 }

@@ -16,6 +16,7 @@ use s5cl_trainer::write_atomic;
 use crate::evaluation::{sheet, shortcuts};
 use crate::experiment::with_labels;
 use crate::failure::BadInput;
+use crate::run_folder::require_folder;
 use crate::system::workspace_root;
 use crate::table::{Table, fraction};
 
@@ -87,6 +88,7 @@ fn list(folder: &Path) -> Result<()> {
 }
 
 fn inspect(spec: &str, out: &Path, seed: u64) -> Result<()> {
+    require_folder(out)?;
     let spec: Spec = spec.parse()?;
     // The synthetic set draws the same tissue at any size: the sheet shows it sharp.
     let sheet_spec = match spec.clone() {

@@ -52,7 +52,14 @@ impl Args {
 fn pairs(folders: &[RunFolder]) -> Result<Vec<PairedResult>> {
     let read = |folder: &RunFolder| -> Result<Option<JudgedImages>> {
         let table = folder.predictions();
-        table.is_file().then(|| JudgedImages::read(&table, None)).transpose()
+        if !table.is_file() {
+            eprintln!(
+                "note: no paired test of {}: it has no predictions.csv",
+                folder.path().display()
+            );
+            return Ok(None);
+        }
+        JudgedImages::read(&table, None).map(Some)
     };
     let judged: Vec<Option<JudgedImages>> = folders.iter().map(read).collect::<Result<_>>()?;
     let mut pairs = Vec::new();

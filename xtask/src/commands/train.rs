@@ -112,7 +112,7 @@ impl Args {
             describe(&run);
         }
         let trained = run.train()?;
-        let finished = run.finish(&trained, true)?;
+        let finished = run.finish(trained, true)?;
         print_result(&run, &finished);
         self.print_json(&finished.metrics)
     }
@@ -160,6 +160,9 @@ fn describe(run: &Run<'_>) {
     let (config, experiment) = (&run.config, &run.experiment);
     for note in run.notes() {
         eprintln!("note: {note}");
+    }
+    for warning in &run.experiment.warnings {
+        eprintln!("warning: {warning}");
     }
     eprintln!(
         "{} on {}: {} classes, {} labeled, {} unlabeled, {} validation, {} test images of {} px",

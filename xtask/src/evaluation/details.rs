@@ -5,13 +5,14 @@ use std::sync::Arc;
 use anyhow::Result;
 use s5cl_data::Dataset;
 use s5cl_eval::{
-    Conformal, ConformalResult, ConformalScore, CoverageCurve, N_BINS, ReliabilityBin, Temperature,
-    cross_fit_temperature, expected_calibration_error, reliability_bins,
+    Conformal, ConformalResult, ConformalScore, CoverageCurve, N_BINS, Probabilities,
+    ReliabilityBin, Temperature, cross_fit_temperature, expected_calibration_error,
+    reliability_bins,
 };
 use serde::Serialize;
 
 use super::atlas::{Atlas, Panel, Picture, mistakes, panels};
-use super::embeddings::Representation;
+use super::embeddings::{Representation, defined};
 use super::part::Part;
 use super::predictions::JudgedImages;
 use super::retrieval::Retrieval;
@@ -114,7 +115,8 @@ impl Details {
 /// How far the probabilities can be believed.
 #[derive(Debug, Serialize)]
 pub(crate) struct Trust {
-    calibration: Calibration,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calibration: Option<Calibration>,
     coverage: CoverageCurve,
     conformal: Vec<ConformalResult>,
 }
@@ -131,57 +133,60 @@ struct Calibration {
 
 impl Trust {
     /// Fits temperature and sets of classes on validation, and judges them on test. Without
-    /// validation images the test images calibrate each other by cross-fitting, and there are no
-    /// sets.
+    /// validation images the test images calibrate each other by cross-fitting, where they are
+    /// enough, and there are no sets.
     pub(crate) fn new(test: &JudgedImages, validation: Option<&JudgedImages>) -> Result<Self> {
         let probabilities = test.probabilities()?;
+        let conformal = |validation: &JudgedImages, level| -> Result<ConformalResult> {
+            let known = validation.probabilities()?;
+            let sets = Conformal::fit(ConformalScore::Lac, &known, &validation.labels, level)?;
+            Ok(sets.evaluate(&probabilities, &test.labels)?)
+        };
+        let levels = CONFORMAL_LEVELS.into_iter();
+        let conformal = validation.map(|v| levels.map(|level| conformal(v, level)).collect());
+        Ok(Self {
+            calibration: Calibration::new(test, &probabilities, validation)?,
+            coverage: CoverageCurve::new(&probabilities, &test.labels)?.thinned(COVERAGE_POINTS),
+            conformal: conformal.transpose()?.unwrap_or_default(),
+        })
+    }
+}
+
+impl Calibration {
+    /// `None` where nothing is there to fit the temperature on.
+    fn new(
+        test: &JudgedImages,
+        probabilities: &Probabilities,
+        validation: Option<&JudgedImages>,
+    ) -> Result<Option<Self>> {
         let (temperature, calibrated, fitted_on) = match validation {
             Some(validation) => {
-                let temperature =
-                    Temperature::fit(&validation.probabilities()?, &validation.labels)?;
+                let known = validation.probabilities()?;
+                let temperature = Temperature::fit(&known, &validation.labels)?;
                 let images = format!("{} validation images", validation.labels.len());
-                (temperature.value(), temperature.apply(&probabilities), images)
+                (temperature.value(), temperature.apply(probabilities), images)
             }
             None => {
                 let groups = test.group_numbers();
-                let fitted = cross_fit_temperature(
-                    &probabilities,
-                    &test.labels,
-                    groups.as_deref(),
-                    CALIBRATION_FOLDS,
-                )?;
-                let mean =
-                    fitted.temperatures.iter().sum::<f64>() / fitted.temperatures.len() as f64;
-                let images =
-                    format!("the other test images, in {} folds", fitted.temperatures.len());
+                let (labels, groups) = (&test.labels, groups.as_deref());
+                let fitted =
+                    cross_fit_temperature(probabilities, labels, groups, CALIBRATION_FOLDS);
+                let Some(fitted) = defined(fitted)? else { return Ok(None) };
+                let n_folds = fitted.temperatures.len();
+                let mean = fitted.temperatures.iter().sum::<f64>() / n_folds as f64;
+                let images = format!("the other test images, in {n_folds} folds");
                 (mean, fitted.probabilities, images)
             }
         };
-        let bins = reliability_bins(&probabilities, &test.labels, N_BINS)?;
+        let bins = reliability_bins(probabilities, &test.labels, N_BINS)?;
         let bins_calibrated = reliability_bins(&calibrated, &test.labels, N_BINS)?;
-        let mut conformal = Vec::new();
-        if let Some(validation) = validation {
-            for level in CONFORMAL_LEVELS {
-                let fitted = Conformal::fit(
-                    ConformalScore::Lac,
-                    &validation.probabilities()?,
-                    &validation.labels,
-                    level,
-                )?;
-                conformal.push(fitted.evaluate(&probabilities, &test.labels)?);
-            }
-        }
-        Ok(Self {
-            calibration: Calibration {
-                temperature,
-                fitted_on,
-                ece: expected_calibration_error(&bins),
-                ece_calibrated: expected_calibration_error(&bins_calibrated),
-                bins,
-                bins_calibrated,
-            },
-            coverage: CoverageCurve::new(&probabilities, &test.labels)?.thinned(COVERAGE_POINTS),
-            conformal,
-        })
+        Ok(Some(Self {
+            temperature,
+            fitted_on,
+            ece: expected_calibration_error(&bins),
+            ece_calibrated: expected_calibration_error(&bins_calibrated),
+            bins,
+            bins_calibrated,
+        }))
     }
 }

@@ -9,6 +9,7 @@ use s5cl_eval::{
 use serde::Serialize;
 
 use super::part::Part;
+use super::predictions::number_groups;
 
 /// Neighbors that vote, at most: few labels have no more to offer.
 const VOTERS: usize = 20;
@@ -53,8 +54,15 @@ impl Representation {
         let knn = cosine_knn_predict(train, &known, n_classes, query, config)?;
         let means = nearest_class_mean_predict(train, &known, n_classes, query, Distance::Cosine)?;
         let config = LinearProbeConfig::half_decades(seed);
-        let probe = defined(LinearProbe::fit(train, &known, n_classes, None, &config))?;
-        let probe = probe.map(|probe| probe.predict(query)).transpose()?;
+        let groups = number_groups(labeled.groups.iter().map(Option::as_deref));
+        let fit = |groups| defined(LinearProbe::fit(train, &known, n_classes, groups, &config));
+        // Too few groups to hold some of them out: then images are.
+        let probe = match fit(groups.as_deref())? {
+            None if groups.is_some() => fit(None)?,
+            probe => probe,
+        };
+        let converged = probe.filter(|probe| probe.model().has_converged());
+        let probe = converged.map(|probe| probe.predict(query)).transpose()?;
         let clusters = KMeansConfig {
             n_clusters: n_classes.min(query.n()),
             n_restarts: RESTARTS,
@@ -99,7 +107,7 @@ fn known_labels(part: &Part) -> Vec<u32> {
 }
 
 /// A measure, or `None` where there are too few images or classes for it.
-fn defined<T>(measured: Result<T, EvalError>) -> Result<Option<T>, EvalError> {
+pub(super) fn defined<T>(measured: Result<T, EvalError>) -> Result<Option<T>, EvalError> {
     match measured {
         Ok(value) => Ok(Some(value)),
         Err(EvalError::TooFew { .. } | EvalError::OneClass { .. }) => Ok(None),

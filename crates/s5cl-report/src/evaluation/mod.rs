@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::error::ReportError;
-use crate::run::{Class, read_versioned};
+use crate::files::read_versioned;
 
 mod pictures;
 
@@ -132,7 +132,7 @@ pub(crate) struct MistakeCost {
 
 impl Evaluation {
     /// Reads and checks the file; `classes` are those of `metrics.json`, where it has any.
-    pub(crate) fn read(path: &Path, classes: &[Class]) -> Result<Self, ReportError> {
+    pub(crate) fn read(path: &Path, classes: &[&str]) -> Result<Self, ReportError> {
         let evaluation: Self = read_versioned(path, SCHEMA)?;
         evaluation
             .check(classes)
@@ -140,9 +140,8 @@ impl Evaluation {
         Ok(evaluation)
     }
 
-    fn check(&self, classes: &[Class]) -> Result<(), String> {
-        let named: Vec<&String> = classes.iter().map(|class| &class.name).collect();
-        let names: Vec<&String> = self.class_names.iter().collect();
+    fn check(&self, named: &[&str]) -> Result<(), String> {
+        let names: Vec<&str> = self.class_names.iter().map(String::as_str).collect();
         if !named.is_empty() && !names.is_empty() && names != named {
             return Err("class_names are not the classes of metrics.json".to_owned());
         }

@@ -12,7 +12,6 @@ pub(crate) struct Sheet {
     pub(crate) columns: usize,
     pub(crate) n: usize,
     pub(crate) mime: String,
-    #[serde(rename = "png_or_jpeg_base64", alias = "base64")]
     pub(crate) base64: String,
 }
 

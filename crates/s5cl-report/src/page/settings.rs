@@ -28,6 +28,7 @@ pub(super) struct Settings<'a> {
     timing_svg: Option<String>,
     split: Vec<Fact>,
     split_hash: String,
+    notes: &'a [String],
     config: &'a str,
     run_folder: &'a str,
 }
@@ -44,6 +45,7 @@ impl<'a> Settings<'a> {
             timing_svg: timing(&run.metrics.timing),
             split: split(run),
             split_hash: run.split.hash.clone().unwrap_or_else(|| NO_VALUE.to_owned()),
+            notes: &run.metrics.notes,
             config: &run.config,
             run_folder: run.metrics.run.as_deref().unwrap_or_default(),
         }

@@ -49,7 +49,7 @@ pub(super) fn evaluation(classes: &[&str]) -> io::Result<String> {
         "parents": {"names": ["tissue", "other"], "accuracy": 0.967, "balanced_accuracy": 0.951, "macro_f1": 0.955},
         "cost": {"mean": 0.214, "matrix": []},
         "thumbnails": {"side": SIDE, "columns": COLUMNS, "n": N_IMAGES, "mime": "image/jpeg",
-            "png_or_jpeg_base64": sheet.to_base64()?},
+            "base64": sheet.to_base64()?},
         "atlas": atlas(&images),
         "panels": panels(&images),
         "mistakes": mistakes(&images),

@@ -116,7 +116,7 @@ fn evaluation_that_contradicts_itself_is_refused() {
         ("atlas.label names class 9 of 9", |v| v["atlas"]["label"][3] = json!(9)),
         ("atlas.part has 3", |v| v["atlas"]["part"][3] = json!(3)),
         ("mistakes names thumbnail 1200 of 1200", |v| v["mistakes"][0]["thumbnail"] = json!(1200)),
-        ("thumbnails holds no image", |v| v["thumbnails"]["png_or_jpeg_base64"] = json!("\");x")),
+        ("thumbnails holds no image", |v| v["thumbnails"]["base64"] = json!("\");x")),
         ("views.mime is \"text/html\"", |v| v["views"]["mime"] = json!("text/html")),
     ];
     for (expected, change) in changes {

@@ -103,6 +103,7 @@ impl Args {
             "schema": 1, "data": subject.data, "split": subject.split, "test": result
         });
         self.more(&tables, &subject.images, &mut json)?;
+        self.tell_report(&json)?;
         if self.json {
             println!("{json}");
         }
@@ -151,6 +152,30 @@ impl Args {
                 p_value(mcnemar.p_value)
             );
             json["against"] = json!(found);
+        }
+        Ok(())
+    }
+
+    /// What was asked for of a run's own test images is in its report from then on.
+    fn tell_report(&self, json: &Value) -> Result<()> {
+        let own_test = self.data.is_none() && self.split == Section::Test;
+        let Some(run) = self.run.as_ref().filter(|_| own_test) else { return Ok(()) };
+        let folder = RunFolder::open(run)?;
+        let Some(mut details) = folder.evaluation() else { return Ok(()) };
+        let mut told = false;
+        if let Some(parents) = json.get("parents") {
+            details["parents"] = parents["result"].clone();
+            details["parents"]["names"] = parents["names"].clone();
+            told = true;
+        }
+        if let Some(cost) = json.get("cost") {
+            details["cost"] = cost.clone();
+            told = true;
+        }
+        if told {
+            folder.write_evaluation(&details)?;
+            s5cl_report::write_report(folder.path())?;
+            eprintln!("the report has it too: {}", folder.report().display());
         }
         Ok(())
     }

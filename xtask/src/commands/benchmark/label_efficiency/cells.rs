@@ -13,6 +13,7 @@ use super::settings::{Budget, Metric, Settings};
 use crate::config::RunConfig;
 use crate::failure::{BadInput, Interrupted};
 use crate::run_folder::RunFolder;
+use crate::tensorboard::TensorBoard;
 use crate::training::{Options, Run, Trained};
 
 /// One finished run.
@@ -161,9 +162,9 @@ impl Runner<'_> {
         let mut best: Option<(Chosen, f64)> = None;
         for &rate in &self.settings.learning_rates {
             let run = self.open_run(method, budget, 0, rate)?;
-            let (validation, trained) = match earlier(&run)? {
-                Some(trained) => (trained.validation, None),
-                None => match train(&run) {
+            let (validation, trained) = match is_trained(&run) {
+                true => (last_validation(&run)?, None),
+                false => match train(&run) {
                     Ok(trained) => (trained.validation.clone(), Some(trained)),
                     // A rate that diverges is a bad rate, and no reason to stop.
                     Err(error) if is_divergence(&error) => {
@@ -207,9 +208,10 @@ impl Runner<'_> {
             None => {
                 let trained = match trained {
                     Some(trained) => trained,
-                    None => earlier(&run)?.map_or_else(|| train(&run), Ok)?,
+                    None if is_trained(&run) => earlier(&run)?,
+                    None => train(&run)?,
                 };
-                run.finish(&trained, false)?.metrics
+                run.finish(trained, false)?.metrics
             }
         };
         let cell = Cell::new(&run, budget, &metrics)?;
@@ -242,19 +244,27 @@ impl Runner<'_> {
     }
 }
 
-/// What a run gave that was trained to its end before; its weights come last. No step is made, so
+/// Whether a run was trained to its end; its weights come last.
+fn is_trained(run: &Run<'_>) -> bool {
+    run.folder.weights().is_file()
+}
+
+fn last_validation(run: &Run<'_>) -> Result<Option<Value>> {
+    Ok(run.folder.events()?.into_iter().rev().find(|event| event["kind"] == "validation"))
+}
+
+/// What a run gave that was trained before and has no figures of its test. No step is made, so
 /// that there are no times.
-fn earlier(run: &Run<'_>) -> Result<Option<Trained>> {
-    if !run.folder.weights().is_file() {
-        return Ok(None);
-    }
-    if run.folder.metrics().is_none() {
-        // A test that was killed before its figures were written has left its line.
-        run.folder.cut_events(run.config.training.steps)?;
-    }
-    let events = run.folder.events()?;
-    let validation = events.into_iter().rev().find(|event| event["kind"] == "validation");
-    Ok(Some(Trained { timing: BTreeMap::new(), views_share: 0.0, validation }))
+fn earlier(run: &Run<'_>) -> Result<Trained> {
+    let steps = run.config.training.steps;
+    // A test that was killed before its figures were written has left its line.
+    run.folder.cut_events(steps)?;
+    Ok(Trained {
+        timing: BTreeMap::new(),
+        views_share: 0.0,
+        validation: last_validation(run)?,
+        tensorboard: TensorBoard::start(run.folder.path(), steps)?,
+    })
 }
 
 fn train(run: &Run<'_>) -> Result<Trained> {
