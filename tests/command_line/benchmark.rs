@@ -41,6 +41,25 @@ fn kernels_table_has_a_line_a_row() {
 }
 
 #[test]
+fn suites_take_quick_alone() {
+    let place = Place::new();
+    let ran = place.run(&["benchmark", "data", "--quick", "--json"]).succeeded();
+    let rows = ran.json()["rows"].as_array().unwrap().clone();
+    assert_eq!((rows.len(), &rows[0]["work"]), (1, &"views-s5cl-32".into()));
+    let cells = ["benchmark", "label-efficiency", "--quick"];
+    let ran = place.run(&[&cells[..], &["--plan", "--json"]].concat()).succeeded();
+    let rows = ran.json()["rows"].as_array().unwrap().clone();
+    let methods: Vec<&str> = rows.iter().filter_map(|row| row["method"].as_str()).collect();
+    assert_eq!(methods, ["cross-entropy", "s5cl"]);
+    for (suite, flag) in [("kernels", "--only"), ("train-speed", "--runs")] {
+        let ran = place.run(&["benchmark", suite, "--quick", flag, "3"]);
+        assert!(ran.code == Some(2) && ran.err.contains("cannot be used with"), "{}", ran.err);
+    }
+    let ran = place.run(&[&cells[..], &["--labels", "5"]].concat());
+    assert!(ran.code == Some(2) && ran.err.contains("cannot be used with"), "{}", ran.err);
+}
+
+#[test]
 fn kernels_refuse_a_pattern_that_no_row_has() {
     let ran = Place::new().run(&["benchmark", "kernels", "--only", "transformer"]);
     ran.refused(2, &["transformer", "supcon-320, "]);

@@ -1,11 +1,13 @@
 //! `benchmark label-efficiency`: its table, its plan, and how it goes on.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{Place, TINY, read_json};
+use crate::support::{Place, TINY, events, read_json};
 
 /// Two methods, two rates, two seeds.
 const BENCHMARK: [&str; 10] = [
@@ -47,6 +49,8 @@ fn benchmark_fills_its_table_and_shows_it_again() {
     assert!(markdown.contains("s5cl minus it") && markdown.contains("color kNN"), "{markdown}");
     let page = std::fs::read_to_string(place.path("table/report.html")).unwrap();
     assert!(page.contains("<svg") && page.contains("cross-entropy"));
+    assert!(page.contains("<h1>Label efficiency on synthetic-tissue</h1>"));
+    assert!(page.contains("chance 11.1\u{202f}%") && page.contains("Runs and differences"));
     let summary = results["summary"].as_array().unwrap();
     let difference = summary.iter().find_map(|row| row["subject_minus_this"].as_object()).unwrap();
     assert!(difference["interval"].is_array() && difference["p_value"].is_number());
@@ -98,6 +102,90 @@ fn benchmark_that_was_killed_goes_on_where_it_was() {
     assert_eq!(when(), written);
 }
 
+/// How often each kind of event is in a run's `metrics.jsonl`.
+fn kinds(run: &Path) -> BTreeMap<String, usize> {
+    let mut kinds = BTreeMap::new();
+    for event in events(run) {
+        *kinds.entry(event["kind"].as_str().unwrap().to_owned()).or_default() += 1;
+    }
+    kinds
+}
+
+fn event_files(run: &Path) -> usize {
+    let names = std::fs::read_dir(run).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name.to_string_lossy().contains("tfevents")).count()
+}
+
+#[test]
+fn benchmark_can_get_more_seeds_and_leaves_what_is_finished_alone() {
+    let place = Place::new();
+    let rates = ["--learning-rates", "1e-3,1e-2", "--set", "training.steps=3"];
+    let benchmark = |more: &[&str]| {
+        let start = ["benchmark", "label-efficiency", "--out", "table", "--json"];
+        place.run(&[&start[..], &rates, &TINY, more].concat())
+    };
+    let one = benchmark(&["--methods", "cross-entropy", "--seeds", "1"]).succeeded().json();
+    let first = one["rows"][0].clone();
+    let run = place.path(&format!("table/cross-entropy-5-seed0-rate{}", first["learning_rate"]));
+    let metrics = read_json(&run.join("metrics.json"));
+    // What was trained while the rate was chosen is not trained again.
+    let total: f64 =
+        metrics["timing"].as_object().unwrap().values().filter_map(Value::as_f64).sum();
+    assert!((total - 1.0).abs() < 1e-6, "{metrics}");
+    let (before, n_files) = (kinds(&run), event_files(&run));
+    assert_eq!((before["train"], before["test"], n_files), (3, 1, 1));
+
+    // As if it had been killed between the figures and the report.
+    std::fs::remove_file(run.join("report.html")).unwrap();
+    let methods = ["--methods", "cross-entropy,supcon"];
+    let two = benchmark(&[&methods[..], &["--seeds", "2"]].concat()).succeeded();
+    assert!(two.err.contains("table goes on with more cells"), "{}", two.err);
+    let two = two.json();
+    assert_eq!((two["rows"].as_array().unwrap().len(), &two["rows"][0]), (4, &first));
+    assert!(run.join("report.html").is_file());
+    assert_eq!((kinds(&run), event_files(&run)), (before, n_files));
+    benchmark(&[&methods[..], &["--seeds", "1"]].concat()).refused(2, &["not asked for", "--out"]);
+
+    // A damaged file is no failure of the program.
+    let mut metrics = metrics;
+    metrics["test"].as_object_mut().unwrap().remove("macro_f1");
+    std::fs::write(run.join("metrics.json"), metrics.to_string()).unwrap();
+    std::fs::remove_file(place.path("table/results.json")).unwrap();
+    let damaged = benchmark(&["--methods", "cross-entropy", "--seeds", "1"]);
+    damaged.refused(2, &["metrics.json has no test.macro_f1"]);
+}
+
+#[test]
+fn benchmark_goes_on_past_a_cell_that_diverges() {
+    let place = Place::new();
+    let run = ["--methods", "cross-entropy,s5cl", "--seeds", "1", "--out", "table", "--json"];
+    let rates = ["--learning-rates", "1e-2", "--set", "training.steps=3"];
+    // A temperature so low that the contrastive loss, and no other, is beyond f32.
+    let cold = [
+        "--set",
+        "loss.temperature_labeled=1e-45",
+        "--set",
+        "loss.temperature_unlabeled=2e-45",
+        "--set",
+        "loss.temperature_pseudo=2e-45",
+    ];
+    let benchmark = ["benchmark", "label-efficiency"];
+    let ran = place.run(&[&benchmark[..], &run, &rates, &cold, &TINY].concat()).succeeded();
+    let results = ran.json();
+    assert_eq!(results["rows"].as_array().unwrap().len(), 1);
+    assert_eq!(results["diverged"][0]["method"], "s5cl");
+    let page = std::fs::read_to_string(place.path("table/report.html")).unwrap();
+    assert!(page.contains("s5cl, 5 labels a class, seed 0 diverged with learning rate 0.01"));
+}
+
+#[test]
+fn budgets_that_no_split_can_give_are_refused_before_the_first_run() {
+    let place = Place::new();
+    let run = arguments(&["--labels", "5,5000", "--out", "table"]);
+    place.run(&run).refused(2, &["5000"]);
+    assert!(!place.path("table").exists());
+}
+
 #[test]
 fn plan_counts_images_steps_and_hours_and_writes_nothing() {
     let place = Place::new();
@@ -120,6 +208,8 @@ fn presets_plan_without_their_images_and_say_where_to_get_them() {
     let small = ["--set", "data.image_size=32"];
     let ran = place.run(&[&preset[..], &small, &["--plan", "--json"]].concat()).succeeded();
     assert!(ran.out.contains("0.05 % of the labels"), "{}", ran.out);
+    assert!(ran.err.contains("warning: the published figures") && ran.err.contains("ImageNet"));
+    assert!(ran.json()["warnings"][0].as_str().unwrap().contains("ImageNet"));
     let rows = ran.json()["rows"].as_array().unwrap().clone();
     assert_eq!(rows.len(), 18);
     assert_eq!((&rows[0]["n_test"], &rows[0]["steps"]), (&7180.into(), &3906.into()));
@@ -141,8 +231,12 @@ fn fractions_of_the_labels_are_cells_too() {
     assert_eq!(rows[0]["budget"]["fraction"], 0.1);
     let n_labeled = |row: &Value| row["n_labeled"].as_u64().unwrap();
     assert!(n_labeled(&rows[0]) * 9 <= n_labeled(&rows[1]) && rows[1]["n_unlabeled"] == 0);
-    let bad = ["--fractions", "0.1,1.5", "--plan"];
-    place.run(&[&benchmark[..], &bad].concat()).refused(2, &["1.5"]);
+    for bad in ["1.5", "0"] {
+        let fractions = format!("0.1,{bad}");
+        let bad_share = ["--fractions", &fractions, "--plan"];
+        let parts = [&format!("--fractions {bad}:")[..], "above 0 and at most 1"];
+        place.run(&[&benchmark[..], &bad_share].concat()).refused(2, &parts);
+    }
     let twice = ["--labels", "5,5"];
     place.run(&[&benchmark[..], &twice].concat()).refused(2, &["given twice"]);
 }

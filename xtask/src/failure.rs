@@ -45,10 +45,24 @@ impl fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
+/// Stopped by a signal where nothing is saved.
+#[derive(Debug)]
+pub(crate) struct Abandoned;
+
+impl fmt::Display for Abandoned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "interrupted; nothing of it is kept, the same command starts from the beginning",
+        )
+    }
+}
+
+impl std::error::Error for Abandoned {}
+
 /// 2 for wrong input, 130 for an interruption, 1 for everything else.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
-        if cause.is::<Interrupted>() {
+        if cause.is::<Interrupted>() || cause.is::<Abandoned>() {
             return 130;
         }
         let is_input = cause.is::<BadInput>()

@@ -37,11 +37,13 @@ impl SpanTimes {
         self.seconds("views") / total.max(f64::MIN_POSITIVE)
     }
 
-    /// The share of each part in the time of all parts, by name.
+    /// The share of each part in the time of all parts, by name; nothing where no step ran.
     pub(crate) fn shares(&self) -> BTreeMap<String, f64> {
         let total: f64 = PARTS.iter().map(|part| self.seconds(part)).sum();
-        let share =
-            |part: &&str| ((*part).to_owned(), self.seconds(part) / total.max(f64::MIN_POSITIVE));
+        if total == 0.0 {
+            return BTreeMap::new();
+        }
+        let share = |part: &&str| ((*part).to_owned(), self.seconds(part) / total);
         PARTS.iter().map(share).collect()
     }
 }

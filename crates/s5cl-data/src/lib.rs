@@ -59,7 +59,7 @@ pub use error::DataError;
 pub use images::open_images;
 pub use loader::{Loader, LoaderError};
 pub use manifest::{SplitCounts, SplitManifest};
-pub use partition::{LabelBudget, Partition, partition};
+pub use partition::{LabelBudget, Partition, TEST_SHARE, VALIDATION_SHARE, partition};
 pub use resize::resize;
 pub use sample::{Sample, Split};
 pub use sampler::{ClassBalancedSampler, Draw, PoolSampler, ReferenceSampler};

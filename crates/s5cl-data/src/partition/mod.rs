@@ -10,9 +10,9 @@ use self::holdout::Remaining;
 use crate::{DataError, Dataset, Split};
 
 /// Share of the images that becomes the test part of a dataset without one.
-const TEST_SHARE: f64 = 0.20;
+pub const TEST_SHARE: f64 = 0.20;
 /// Share of the images that becomes the validation part of a dataset without one.
-const VALIDATION_SHARE: f64 = 0.15;
+pub const VALIDATION_SHARE: f64 = 0.15;
 /// A class of this many images has at least one in the test part.
 const CLASS_WITH_TEST: usize = 3;
 

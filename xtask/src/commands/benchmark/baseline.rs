@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::gate::{Figure, Kind};
 use crate::failure::BadInput;
@@ -23,13 +24,16 @@ const SAME_TOLERANCE: f64 = 1e-3;
 /// machine has other instructions.
 const RATIO_TOLERANCE: f64 = 0.6;
 
-/// The file: which suite, the command that made it, what is expected.
+/// The file: which suite, the command that made it, what it measured, what is expected.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Baseline {
     schema: u64,
     suite: String,
     command: String,
+    /// What the figures are of: their data, steps and settings. The names of the figures say the
+    /// rest.
+    measured: Value,
     figures: Vec<Expected>,
 }
 
@@ -50,15 +54,16 @@ enum Standing {
 }
 
 impl Baseline {
-    pub(super) fn new(suite: &str, command: String, figures: &[Figure]) -> Self {
+    pub(super) fn new(suite: &str, command: String, measured: Value, figures: &[Figure]) -> Self {
         let figures = figures.iter().map(Expected::of).collect();
-        Self { schema: SCHEMA, suite: suite.to_owned(), command, figures }
+        Self { schema: SCHEMA, suite: suite.to_owned(), command, measured, figures }
     }
 
-    pub(super) fn read(path: &Path, suite: &str) -> Result<Self> {
+    /// Reads one of this suite, and of what will be measured; more than it has may be.
+    pub(super) fn read(path: &Path, suite: &str, measured: &Value) -> Result<Self> {
         let refused = |what: String| BadInput::new(format!("baseline {}: {what}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|e| refused(e.to_string()))?;
-        let value: serde_json::Value =
+        let value: Value =
             serde_json::from_str(&text).map_err(|e| refused(format!("no JSON: {e}")))?;
         // What another schema holds cannot be parsed as this one.
         let found = &value["schema"];
@@ -70,6 +75,12 @@ impl Baseline {
         if baseline.suite != suite {
             let what = format!("it is of the suite {}, this is {suite}", baseline.suite);
             return Err(refused(what).into());
+        }
+        if baseline.figures.is_empty() {
+            return Err(refused("it has no figures".to_owned()).into());
+        }
+        if let Some(what) = difference("", &baseline.measured, measured) {
+            return Err(refused(format!("it is of something else: {what}")).into());
         }
         Ok(baseline)
     }
@@ -167,6 +178,17 @@ impl Expected {
     }
 }
 
+/// The first thing of what a baseline measured that is not so here. `place` names both.
+fn difference(place: &str, expected: &Value, found: &Value) -> Option<String> {
+    if let (Value::Object(expected), Value::Object(found)) = (expected, found) {
+        return expected.iter().find_map(|(key, expected)| {
+            let place = if place.is_empty() { key.clone() } else { format!("{place}.{key}") };
+            difference(&place, expected, found.get(key).unwrap_or(&Value::Null))
+        });
+    }
+    (expected != found).then(|| format!("its {place} is {expected}, here it is {found}"))
+}
+
 /// To four digits behind the point, so that a baseline can be read.
 fn round(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
@@ -177,8 +199,9 @@ mod tests {
     use std::path::Path;
 
     use s5cl_eval::Interval;
+    use serde_json::{Value, json};
 
-    use super::{Baseline, Expected, Figure, Kind};
+    use super::{Baseline, Expected, Figure, Kind, difference};
     use crate::failure::exit_code;
 
     const SEEDS: Kind =
@@ -191,7 +214,7 @@ mod tests {
 
     /// What the gate says of a value where another one was expected.
     fn judged(kind: Kind, expected: f64, value: f64) -> anyhow::Result<()> {
-        let baseline = Baseline::new("test", String::new(), &[figure(kind, expected)]);
+        let baseline = Baseline::new("test", String::new(), Value::Null, &[figure(kind, expected)]);
         baseline.judge(Path::new("b.json"), &[figure(kind, value)])
     }
 
@@ -237,8 +260,20 @@ mod tests {
 
     #[test]
     fn baseline_that_was_not_measured_is_bad_input() {
-        let baseline = Baseline::new("test", String::new(), &[figure(Kind::Ratio, 2.0)]);
+        let figures = [figure(Kind::Ratio, 2.0)];
+        let baseline = Baseline::new("test", String::new(), Value::Null, &figures);
         let error = baseline.judge(Path::new("b.json"), &[]).unwrap_err();
         assert_eq!((exit_code(&error), error.to_string().contains("it")), (2, true));
+    }
+
+    #[test]
+    fn difference_names_the_place_and_lets_more_be_measured() {
+        let expected = json!({ "steps": 600, "data": { "spec": "a" } });
+        let with = |spec: &str| json!({ "steps": 600, "data": { "spec": spec }, "more": 1 });
+        assert_eq!(difference("", &expected, &with("a")), None);
+        let found = difference("", &expected, &with("b"));
+        assert_eq!(found.as_deref(), Some("its data.spec is \"a\", here it is \"b\""));
+        let found = difference("", &expected, &json!({ "data": { "spec": "a" } }));
+        assert_eq!(found.as_deref(), Some("its steps is 600, here it is null"));
     }
 }

@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use s5cl_eval::Interval;
 use s5cl_trainer::write_atomic;
+use serde_json::Value;
 
 use super::baseline::Baseline;
+use crate::failure::BadInput;
 
 /// What a suite can be told to compare with, and to write.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -24,6 +26,7 @@ pub(super) struct Gate {
 pub(super) struct OpenGate<'a> {
     gate: &'a Gate,
     suite: &'static str,
+    measured: Value,
     baseline: Option<Baseline>,
 }
 
@@ -52,19 +55,43 @@ impl Gate {
         Self { check: Some(baseline.to_owned()), write_baseline: None }
     }
 
-    /// Reads the baseline, so that a wrong one is told before anything is measured.
-    pub(super) fn open(&self, suite: &'static str) -> Result<OpenGate<'_>> {
-        let read = |path: &PathBuf| Baseline::read(path, suite);
+    /// Reads the baseline and looks at the place of a new one, so that what is wrong is told before
+    /// anything is measured. `measured` is what decides on the figures beside the program itself: a
+    /// baseline of something else says nothing about them.
+    pub(super) fn open(&self, suite: &'static str, measured: Value) -> Result<OpenGate<'_>> {
+        let read = |path: &PathBuf| Baseline::read(path, suite, &measured);
         let baseline = self.check.as_ref().map(read).transpose()?;
-        Ok(OpenGate { gate: self, suite, baseline })
+        if let Some(path) = &self.write_baseline {
+            require_place("--write-baseline", path)?;
+        }
+        Ok(OpenGate { gate: self, suite, measured, baseline })
     }
+}
+
+/// Fails when a file cannot be written at a place that a flag names.
+pub(super) fn require_place(flag: &str, path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let what = match folder.filter(|folder| !folder.is_dir()) {
+        Some(folder) => format!("there is no folder {}", folder.display()),
+        None if path.is_dir() => "it is a folder".to_owned(),
+        None => return Ok(()),
+    };
+    Err(BadInput::new(format!("{flag} {}: {what}", path.display())).into())
 }
 
 impl OpenGate<'_> {
     /// Writes the baseline that is asked for, and fails where figures are worse than the one given.
     pub(super) fn judge(&self, figures: &[Figure]) -> Result<()> {
         if let Some(path) = &self.gate.write_baseline {
-            let baseline = Baseline::new(self.suite, command(), figures);
+            if figures.is_empty() {
+                let message = "--write-baseline: nothing was measured that a baseline can hold";
+                return Err(BadInput::new(message).into());
+            }
+            if let Some(figure) = figures.iter().find(|figure| !figure.value.is_finite()) {
+                bail!("no baseline is written: {} is no number", figure.name);
+            }
+            let measured = self.measured.clone();
+            let baseline = Baseline::new(self.suite, command(), measured, figures);
             write_atomic(path, &[&serde_json::to_vec_pretty(&baseline)?[..], b"\n"].concat())?;
             eprintln!("baseline {}", path.display());
         }
@@ -77,13 +104,25 @@ impl OpenGate<'_> {
 
 /// The command line of this program, as one types it.
 fn command() -> String {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<String> =
+        std::env::args().skip(1).map(|argument| quoted(&argument)).collect();
     format!("cargo xtask {}", arguments.join(" "))
+}
+
+/// An argument as a shell takes it for one.
+fn quoted(argument: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:=+@%".contains(c);
+    if !argument.is_empty() && argument.chars().all(is_plain) {
+        return argument.to_owned();
+    }
+    format!("'{}'", argument.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Baseline, Gate};
+    use serde_json::{Value, json};
+
+    use super::{Baseline, Figure, Gate, Kind, quoted};
     use crate::failure::exit_code;
 
     #[test]
@@ -93,17 +132,49 @@ mod tests {
         let refusal = |text: &str| {
             std::fs::write(&path, text).unwrap();
             let gate = Gate { check: Some(path.clone()), ..Gate::default() };
-            let error = gate.open("kernels").err().unwrap();
+            let error = gate.open("kernels", json!({ "rows": 1 })).err().unwrap();
             assert_eq!(exit_code(&error), 2);
             error.to_string()
         };
-        let other = Baseline::new("data", String::new(), &[]);
-        let other = serde_json::to_string(&other).unwrap();
+        let written = |suite: &str, rows: u32, figures: &[Figure]| {
+            let baseline = Baseline::new(suite, String::new(), json!({ "rows": rows }), figures);
+            serde_json::to_string(&baseline).unwrap()
+        };
+        let other = written("data", 1, &[]);
         assert!(refusal(&other).contains("suite data, this is kernels"));
         assert!(refusal(&other.replace(":1,", ":7,")).contains("schema 7"));
+        assert!(refusal(&written("kernels", 1, &[])).contains("no figures"));
+        let figure = Figure { name: "it".to_owned(), kind: Kind::Ratio, value: 2.0 };
+        assert!(refusal(&written("kernels", 2, &[figure])).contains("its rows is 2, here it is 1"));
         assert!(refusal("[1").contains("no JSON"));
         assert!(refusal("{\"schema\":1}").contains("damaged"));
         let gate = Gate { check: Some("absent.json".into()), ..Gate::default() };
-        assert!(gate.open("kernels").err().unwrap().to_string().contains("absent.json"));
+        let error = gate.open("kernels", Value::Null).err().unwrap();
+        assert!(error.to_string().contains("absent.json"));
+    }
+
+    #[test]
+    fn baseline_without_a_place_or_figures_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let gate =
+            |path: &str| Gate { write_baseline: Some(folder.path().join(path)), ..Gate::default() };
+        let (nowhere, here, fine) = (gate("absent/b.json"), gate(""), gate("b.json"));
+        let refusal = |gate: &Gate| {
+            let error = gate.open("kernels", Value::Null).err().unwrap();
+            assert_eq!(exit_code(&error), 2);
+            error.to_string()
+        };
+        assert!(refusal(&nowhere).contains("there is no folder"));
+        assert!(refusal(&here).contains("it is a folder"));
+        let error = fine.open("kernels", Value::Null).unwrap().judge(&[]).unwrap_err();
+        assert_eq!((exit_code(&error), folder.path().join("b.json").exists()), (2, false));
+    }
+
+    #[test]
+    fn command_can_be_typed_again() {
+        assert_eq!(quoted("--set"), "--set");
+        assert_eq!(quoted("views.weak=[\"flip\"]"), "'views.weak=[\"flip\"]'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
     }
 }

@@ -7,9 +7,10 @@ use anyhow::Result;
 use s5cl_trainer::write_atomic;
 use serde_json::{Map, Value, json};
 
-use super::gate::{Figure, Gate};
+use super::gate::{Figure, Gate, require_place};
 use super::speed::SpeedRow;
 use super::{data, kernels, label_efficiency, train_speed};
+use crate::failure::{Abandoned, Interrupted};
 use crate::system::{machine, stop_on_signal};
 
 /// The name of the suite.
@@ -17,10 +18,16 @@ const SUITE: &str = "quick";
 
 /// Runs a few cells and rows of every suite; `out` gets all of it as JSON.
 pub(super) fn run(gate: &Gate, out: Option<&Path>, prints_json: bool) -> Result<()> {
-    let gate = gate.open(SUITE)?;
+    if let Some(out) = out {
+        require_place("--out", out)?;
+    }
+    let gate = gate.open(SUITE, measured()?)?;
     let should_stop = stop_on_signal()?;
     let (mut parts, mut figures) = (Map::new(), Vec::new());
     let mut timed = |name: &str, part: &mut dyn FnMut() -> Result<(Value, Vec<Figure>)>| {
+        if should_stop() {
+            return Err(Abandoned.into());
+        }
         let started = Instant::now();
         let (value, found) = part()?;
         let seconds = started.elapsed().as_secs_f64();
@@ -34,7 +41,10 @@ pub(super) fn run(gate: &Gate, out: Option<&Path>, prints_json: bool) -> Result<
     timed("train-speed", &mut || Ok(speeds(&train_speed::quick()?)))?;
     timed(label_efficiency::SUITE, &mut || {
         let folder = tempfile::tempdir()?;
-        let outcome = label_efficiency::quick(folder.path(), &should_stop)?;
+        let outcome = label_efficiency::quick(folder.path(), &should_stop).map_err(|error| {
+            // Its folder goes away with everything in it.
+            if error.is::<Interrupted>() { Abandoned.into() } else { error }
+        })?;
         println!("\n{}", outcome.table.text());
         Ok((outcome.results, outcome.figures))
     })?;
@@ -60,6 +70,16 @@ pub(super) fn run(gate: &Gate, out: Option<&Path>, prints_json: bool) -> Result<
 /// Checks what is in the repository against a baseline in it.
 pub(crate) fn check(baseline: &Path) -> Result<()> {
     run(&Gate::check(baseline), None, false)
+}
+
+/// What every part is of, for the gate.
+fn measured() -> Result<Value> {
+    Ok(json!({
+        "kernels": kernels::quick_measured()?,
+        "data": data::measured(),
+        "train-speed": train_speed::measured()?,
+        label_efficiency::SUITE: label_efficiency::quick_measured()?,
+    }))
 }
 
 fn speeds(rows: &[SpeedRow]) -> (Value, Vec<Figure>) {

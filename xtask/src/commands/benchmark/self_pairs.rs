@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use candle_core::{D, DType, Tensor};
 use s5cl_losses::SupervisedLoss;
+use serde_json::Value;
 
 use super::baseline::Baseline;
 use super::kernels::{SUPCON, agreement};
@@ -45,7 +46,7 @@ impl SupervisedLoss for SelfPairs {
 fn gate_sees_self_pairs_left_in_the_loss() -> Result<()> {
     let figures =
         |loss: &dyn SupervisedLoss| Ok::<_, anyhow::Error>([agreement("it", loss, ROWS, DIM)?]);
-    let baseline = Baseline::new("test", String::new(), &figures(&SUPCON)?);
+    let baseline = Baseline::new("test", String::new(), Value::Null, &figures(&SUPCON)?);
     let path = Path::new("baseline.json");
     baseline.judge(path, &figures(&SUPCON)?)?;
     for are_positives in [false, true] {

@@ -86,7 +86,7 @@ pub(super) fn table(rows: &[SpeedRow]) -> Table {
 }
 
 /// The rows for programs.
-pub(super) fn json(suite: &str, rows: &[SpeedRow]) -> Value {
+pub(super) fn results(suite: &str, rows: &[SpeedRow]) -> Value {
     json!({ "schema": 1, "suite": suite, "machine": machine(), "rows": rows })
 }
 

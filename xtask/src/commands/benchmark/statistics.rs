@@ -35,9 +35,16 @@ pub(super) fn difference_text(difference: &PairedDifference) -> String {
     text
 }
 
-/// An interval for a table; nothing where there is none.
+/// What of the interval of a share can be: Student's t knows no ends.
+pub(super) fn possible(Interval { low, high }: Interval) -> Interval {
+    Interval { low: low.clamp(0.0, 1.0), high: high.clamp(0.0, 1.0) }
+}
+
+/// The interval of a share for a table; nothing where there is none.
 pub(super) fn interval_text(interval: Option<Interval>) -> String {
-    interval.map_or_else(String::new, |Interval { low, high }| format!("{low:.3} to {high:.3}"))
+    interval
+        .map(possible)
+        .map_or_else(String::new, |Interval { low, high }| format!("{low:.3} to {high:.3}"))
 }
 
 #[cfg(test)]
@@ -49,7 +56,9 @@ mod tests {
         // scipy.stats: t.interval(.95, 1, .5, .1) and ttest_rel
         let seeds = over_seeds(&[0.4, 0.6])?;
         assert_eq!(spread_text(&seeds), "0.500 ± 0.141");
-        assert_eq!(interval_text(seeds.interval), "-0.771 to 1.771");
+        assert_eq!(seeds.interval.map(|ends| ends.low < -0.77), Some(true));
+        // A share is between 0 and 1.
+        assert_eq!(interval_text(seeds.interval), "0.000 to 1.000");
         let difference = paired(&[0.5, 0.75, 0.5], &[0.25, 0.25, 0.25])?;
         assert_eq!(difference_text(&difference), "+0.333 [-0.025, +0.692], p 0.057");
         let one = over_seeds(&[0.4])?;

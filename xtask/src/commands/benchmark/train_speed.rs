@@ -3,10 +3,11 @@
 
 use anyhow::Result;
 use s5cl_backbone::ResNetConfig;
+use serde_json::{Value, json};
 
 use super::gate::{Figure, Gate};
 use super::kernels::{Images, PlainStep, StepShape, Work, call};
-use super::speed::{SpeedRow, Worker, beside, json, table};
+use super::speed::{SpeedRow, Worker, beside, results, table};
 use super::turns::{Side, here};
 use crate::config::{Overrides, RunConfig, resolve};
 use crate::timing::SpanTimes;
@@ -26,6 +27,9 @@ pub(crate) struct TrainSpeed {
     /// Turns of each side; the median counts
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
+    /// The turns of `benchmark --quick`
+    #[arg(long, conflicts_with = "runs")]
+    quick: bool,
     /// End standard output with the rows as one line of JSON
     #[arg(long)]
     json: bool,
@@ -36,11 +40,11 @@ pub(crate) struct TrainSpeed {
 impl TrainSpeed {
     /// Runs the suite.
     pub(crate) fn run(self) -> Result<()> {
-        let gate = self.gate.open(SUITE)?;
-        let rows = measure(self.runs)?;
+        let gate = self.gate.open(SUITE, measured()?)?;
+        let rows = measure(if self.quick { QUICK_TURNS } else { self.runs })?;
         println!("{}", table(&rows).text());
         if self.json {
-            println!("{}", json(SUITE, &rows));
+            println!("{}", results(SUITE, &rows));
         }
         gate.judge(&rows.iter().map(SpeedRow::figure).collect::<Vec<Figure>>())
     }
@@ -51,13 +55,24 @@ pub(super) fn quick() -> Result<Vec<SpeedRow>> {
     measure(QUICK_TURNS)
 }
 
-fn measure(turns: u32) -> Result<Vec<SpeedRow>> {
+/// What a row is of, for the gate.
+pub(super) fn measured() -> Result<Value> {
+    let RunConfig { data, encoder, .. } = config()?;
+    let images = [data.batch_labeled, data.batch_unlabeled];
+    Ok(json!({ "data": data.spec, "images_a_step": images, "encoder": encoder.name }))
+}
+
+fn config() -> Result<RunConfig> {
     let set = [
         format!("data.spec=synthetic:tissue?size={SIDE}&images=300"),
         "schedule.warmup_steps=0".to_owned(),
         "evaluation.every=0".to_owned(),
     ];
-    let config = resolve(&Overrides { set: set.to_vec(), ..Overrides::default() })?;
+    resolve(&Overrides { set: set.to_vec(), ..Overrides::default() })
+}
+
+fn measure(turns: u32) -> Result<Vec<SpeedRow>> {
+    let config = config()?;
     let (n_labeled, n_unlabeled) = (config.data.batch_labeled, config.data.batch_unlabeled);
     let batch = 2 * (n_labeled + n_unlabeled);
     let shape = StepShape { n_labeled, n_unlabeled, side: SIDE, n_classes: 9 };

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use candle_core::utils::get_num_threads;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use outcome::Measured;
 use peer::{Layout, Peer};
@@ -53,6 +53,9 @@ pub(crate) struct Kernels {
     /// Turns of each side; the median counts
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
+    /// The rows and turns of `benchmark --quick`
+    #[arg(long, conflicts_with_all = ["only", "runs"])]
+    quick: bool,
     /// Print one line of JSON instead of the table
     #[arg(long)]
     json: bool,
@@ -69,14 +72,17 @@ impl Kernels {
         if let Some(name) = &self.memory_of {
             return memory::print(named(name)?.work);
         }
-        let gate = self.gate.open(SUITE)?;
-        let selected = select(&self.only)?;
+        let (selected, turns) = match self.quick {
+            true => (quick_rows()?, QUICK_TURNS),
+            false => (select(&self.only)?, self.runs),
+        };
+        let gate = self.gate.open(SUITE, works(&selected))?;
         let load_before = load();
         warn_if_busy(load_before, 0.0);
         let peer = self.vs_pytorch.as_deref().map(Peer::start).transpose()?.map(RefCell::new);
         let mut measured = Vec::new();
         for row in selected {
-            let mut row = measure(row, peer.as_ref(), self.runs)?;
+            let mut row = measure(row, peer.as_ref(), turns)?;
             if row.row.work.has_memory() {
                 row.our_memory = memory::of_ours(&row.row)?;
                 if let Some(python) = &self.vs_pytorch {
@@ -90,7 +96,7 @@ impl Kernels {
         warn_if_busy(load[1], get_num_threads() as f64);
         let versions = peer.map(|peer| peer.into_inner().versions.clone()).unwrap_or_default();
         if self.json {
-            println!("{}", outcome::json(&measured, self.runs, load, versions));
+            println!("{}", outcome::json(&measured, turns, load, versions));
         } else {
             println!("{}", outcome::table(&measured).text());
         }
@@ -101,13 +107,27 @@ impl Kernels {
 /// The rows of the quick suite as JSON, and their ratios.
 pub(super) fn quick() -> Result<(Value, Vec<Figure>)> {
     let (mut rows, mut figures) = (Vec::new(), Vec::new());
-    for name in QUICK {
-        let measured = measure(named(name)?, None, QUICK_TURNS)?;
+    for row in quick_rows()? {
+        let measured = measure(row, None, QUICK_TURNS)?;
         eprintln!("{}", measured.line());
         rows.push(measured.json());
         figures.extend(measured.figures());
     }
     Ok((rows.into(), figures))
+}
+
+/// What the quick suite measures here.
+pub(super) fn quick_measured() -> Result<Value> {
+    Ok(works(&quick_rows()?))
+}
+
+fn quick_rows() -> Result<Vec<Row>> {
+    QUICK.into_iter().map(named).collect()
+}
+
+/// The work of every row by name, for the gate.
+fn works(rows: &[Row]) -> Value {
+    rows.iter().map(|row| (row.name.clone(), json!(row.work))).collect::<Map<_, _>>().into()
 }
 
 /// Whoever else computes slows one side more than the other; `expected` is what is ours.

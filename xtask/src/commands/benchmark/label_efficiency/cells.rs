@@ -1,5 +1,7 @@
 //! The runs of a benchmark, one after the other; those that are there already are gone on with.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -11,6 +13,7 @@ use super::settings::{Budget, Metric, Settings};
 use crate::config::RunConfig;
 use crate::failure::{BadInput, Interrupted};
 use crate::run_folder::RunFolder;
+use crate::tensorboard::TensorBoard;
 use crate::training::{Options, Run, Trained};
 
 /// One finished run.
@@ -20,6 +23,9 @@ pub(crate) struct Cell {
     pub(crate) budget: Budget,
     pub(crate) seed: u32,
     pub(crate) learning_rate: f64,
+    /// The name of the dataset.
+    #[serde(default)]
+    pub(crate) dataset: String,
     /// The hash of its split: the same for all methods with this budget and seed.
     pub(crate) split: String,
     pub(crate) n_classes: u64,
@@ -45,21 +51,26 @@ impl Cell {
     }
 
     fn new(run: &Run<'_>, budget: Budget, metrics: &Value) -> Result<Self> {
-        let figure = |section: &str, key: &str| {
-            let value = metrics[section][key].as_f64();
-            value.with_context(|| format!("{} has no {section}.{key}", run.folder.path().display()))
+        let absent = |section: &str, key: &str| {
+            let run = run.folder.path().display();
+            BadInput::new(format!("{run}/metrics.json has no {section}.{key}: is it damaged?"))
         };
-        let count = |key: &str| metrics["dataset"][key].as_u64().unwrap_or(0);
+        let figure = |section: &str, key: &str| {
+            metrics[section][key].as_f64().ok_or_else(|| absent(section, key))
+        };
+        let count =
+            |key: &str| metrics["dataset"][key].as_u64().ok_or_else(|| absent("dataset", key));
         Ok(Self {
             method: run.config.method.clone(),
             budget,
             seed: u32::try_from(run.config.seed)?,
             learning_rate: run.config.optimizer.learning_rate,
+            dataset: run.experiment.dataset.name.clone(),
             split: run.experiment.manifest.hash.clone(),
-            n_classes: count("n_classes"),
-            n_labeled: count("n_labeled"),
-            n_unlabeled: count("n_unlabeled"),
-            n_test: count("n_test"),
+            n_classes: count("n_classes")?,
+            n_labeled: count("n_labeled")?,
+            n_unlabeled: count("n_unlabeled")?,
+            n_test: count("n_test")?,
             balanced_accuracy: figure("test", "balanced_accuracy")?,
             accuracy: figure("test", "accuracy")?,
             macro_f1: figure("test", "macro_f1")?,
@@ -67,6 +78,42 @@ impl Cell {
             seconds: figure("train", "seconds")?,
         })
     }
+}
+
+/// A cell without a result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Diverged {
+    pub(crate) method: String,
+    pub(crate) budget: Budget,
+    pub(crate) seed: u32,
+    /// All that were tried.
+    pub(crate) learning_rates: Vec<f64>,
+}
+
+impl fmt::Display for Diverged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { method, budget, seed, learning_rates } = self;
+        let rates: Vec<String> = learning_rates.iter().map(f64::to_string).collect();
+        let rates = rates.join(", ");
+        write!(f, "{method}, {budget}, seed {seed} diverged with learning rate {rates}")?;
+        f.write_str(", and is in no mean")
+    }
+}
+
+/// What became of all cells.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Cells {
+    #[serde(rename = "rows")]
+    pub(crate) finished: Vec<Cell>,
+    #[serde(default)]
+    pub(crate) diverged: Vec<Diverged>,
+}
+
+/// The learning rate that a method goes on with; and what its training with seed 0 gave, if that
+/// was now.
+struct Chosen {
+    rate: f64,
+    trained: Option<Trained>,
 }
 
 /// Where the runs are, and how they are run.
@@ -78,54 +125,94 @@ pub(super) struct Runner<'a> {
 
 impl Runner<'_> {
     /// All cells, in the order of budgets, methods and seeds.
-    pub(super) fn cells(&self) -> Result<Vec<Cell>> {
-        let mut cells = Vec::new();
+    pub(super) fn cells(&self) -> Result<Cells> {
+        let mut cells = Cells::default();
         for &budget in &self.settings.budgets {
             for method in &self.settings.methods {
-                let rate = self.learning_rate(method, budget)?;
+                let diverged = |seed, learning_rates| {
+                    let diverged =
+                        Diverged { method: method.clone(), budget, seed, learning_rates };
+                    eprintln!("{diverged}");
+                    diverged
+                };
+                let Some(Chosen { rate, mut trained }) = self.choose(method, budget)? else {
+                    cells.diverged.push(diverged(0, self.settings.learning_rates.clone()));
+                    continue;
+                };
                 for seed in 0..self.settings.seeds {
-                    cells.push(self.cell(method, budget, seed, rate)?);
+                    match self.cell(method, budget, seed, rate, trained.take()) {
+                        Ok(cell) => cells.finished.push(cell),
+                        Err(error) if is_divergence(&error) => {
+                            cells.diverged.push(diverged(seed, vec![rate]));
+                        }
+                        Err(error) => return Err(error),
+                    }
                 }
             }
         }
         Ok(cells)
     }
 
-    /// The rate with the best balanced accuracy on validation, with seed 0. Nothing is tested here.
-    fn learning_rate(&self, method: &str, budget: Budget) -> Result<f64> {
-        if let [only] = self.settings.learning_rates[..] {
-            return Ok(only);
+    /// The rate with the best balanced accuracy on validation, with seed 0; none where all diverge.
+    /// Nothing is tested here.
+    fn choose(&self, method: &str, budget: Budget) -> Result<Option<Chosen>> {
+        if let [rate] = self.settings.learning_rates[..] {
+            return Ok(Some(Chosen { rate, trained: None }));
         }
-        let mut best: Option<(f64, f64)> = None;
+        let mut best: Option<(Chosen, f64)> = None;
         for &rate in &self.settings.learning_rates {
             let run = self.open_run(method, budget, 0, rate)?;
-            let trained = match train(&run) {
-                Ok(trained) => trained,
-                // A rate that diverges is a bad rate, and no reason to stop.
-                Err(error) if is_divergence(&error) => {
-                    eprintln!("{method}, {budget}, seed 0, learning rate {rate}: {error}");
-                    continue;
-                }
-                Err(error) => return Err(error),
+            let (validation, trained) = match is_trained(&run) {
+                true => (last_validation(&run)?, None),
+                false => match train(&run) {
+                    Ok(trained) => (trained.validation.clone(), Some(trained)),
+                    // A rate that diverges is a bad rate, and no reason to stop.
+                    Err(error) if is_divergence(&error) => {
+                        eprintln!("{method}, {budget}, seed 0, learning rate {rate}: {error}");
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                },
             };
-            let validation = trained
-                .validation
-                .context("a learning rate needs validation images to be chosen by")?;
-            let score = validation["balanced_accuracy"].as_f64().unwrap_or(0.0);
+            let score = validation.as_ref().and_then(|event| event["balanced_accuracy"].as_f64());
+            let score = score.ok_or_else(|| {
+                let run = run.folder.path().display();
+                BadInput::new(format!("{run} has no validation to choose a learning rate by"))
+            })?;
             eprintln!("{method}, {budget}, seed 0, learning rate {rate}: validation {score:.3}");
-            if best.is_none_or(|(_, highest)| score > highest) {
-                best = Some((rate, score));
+            if best.as_ref().is_none_or(|(_, highest)| score > *highest) {
+                best = Some((Chosen { rate, trained }, score));
             }
         }
-        let (rate, _) = best.context("every learning rate diverged")?;
-        Ok(rate)
+        Ok(best.map(|(chosen, _)| chosen))
     }
 
-    fn cell(&self, method: &str, budget: Budget, seed: u32, rate: f64) -> Result<Cell> {
+    /// The result of one cell. `trained` is what its training gave, if that was now.
+    fn cell(
+        &self,
+        method: &str,
+        budget: Budget,
+        seed: u32,
+        rate: f64,
+        trained: Option<Trained>,
+    ) -> Result<Cell> {
         let run = self.open_run(method, budget, seed, rate)?;
         let metrics = match run.folder.metrics() {
-            Some(metrics) => metrics,
-            None => run.finish(train(&run)?, false)?.metrics,
+            Some(metrics) => {
+                // The report comes last, so that a kill can have left a run without it.
+                if !run.folder.report().is_file() {
+                    s5cl_report::write_report(run.folder.path())?;
+                }
+                metrics
+            }
+            None => {
+                let trained = match trained {
+                    Some(trained) => trained,
+                    None if is_trained(&run) => earlier(&run)?,
+                    None => train(&run)?,
+                };
+                run.finish(trained, false)?.metrics
+            }
         };
         let cell = Cell::new(&run, budget, &metrics)?;
         let metric = self.settings.metric;
@@ -155,6 +242,29 @@ impl Runner<'_> {
             .with_context(|| format!("cannot create {}", self.out.display()))?;
         Run::create(config, |_, _| place, self.options)
     }
+}
+
+/// Whether a run was trained to its end; its weights come last.
+fn is_trained(run: &Run<'_>) -> bool {
+    run.folder.weights().is_file()
+}
+
+fn last_validation(run: &Run<'_>) -> Result<Option<Value>> {
+    Ok(run.folder.events()?.into_iter().rev().find(|event| event["kind"] == "validation"))
+}
+
+/// What a run gave that was trained before and has no figures of its test. No step is made, so
+/// that there are no times.
+fn earlier(run: &Run<'_>) -> Result<Trained> {
+    let steps = run.config.training.steps;
+    // A test that was killed before its figures were written has left its line.
+    run.folder.cut_events(steps)?;
+    Ok(Trained {
+        timing: BTreeMap::new(),
+        views_share: 0.0,
+        validation: last_validation(run)?,
+        tensorboard: TensorBoard::start(run.folder.path(), steps)?,
+    })
 }
 
 fn train(run: &Run<'_>) -> Result<Trained> {

@@ -14,10 +14,11 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::gate::{Figure, Gate};
+use crate::failure::BadInput;
 use crate::system::{machine, start_tracing, stop_on_signal};
 use crate::timing::SpanTimes;
 use crate::training::Options;
-use cells::Runner;
+use cells::{Cells, Runner};
 use page::Finished;
 use preset::Preset;
 use settings::{Budget, Metric, Settings};
@@ -60,8 +61,18 @@ pub(crate) struct LabelEfficiency {
     /// Any setting, for all methods
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// The folder of all runs, results.json, results.md and report.html; a benchmark that was interrupted goes
-    /// on with the runs in it
+    /// The cells of `benchmark --quick`
+    #[arg(
+        long,
+        conflicts_with_all = [
+            "preset", "data", "methods", "labels", "fractions", "seeds", "learning_rates", "metric",
+            "set",
+        ]
+    )]
+    quick: bool,
+    /// The folder of all runs, results.json, results.md and report.html; a benchmark that was
+    /// interrupted goes on with the runs in it, and one that is finished with more methods, labels
+    /// or seeds
     #[arg(long, value_name = "DIR", default_value = "runs/label-efficiency")]
     out: PathBuf,
     /// Print every cell with its images, steps and estimated hours, and run nothing
@@ -87,12 +98,17 @@ pub(super) struct Outcome {
 impl LabelEfficiency {
     /// Runs the suite.
     pub(crate) fn run(self) -> Result<()> {
-        let settings = self.settings()?;
+        let settings = if self.quick { quick_settings() } else { self.settings()? };
         settings.check()?;
-        if self.plan {
-            return self.print_plan(&settings);
+        let warnings = settings.warnings()?;
+        for warning in &warnings {
+            eprintln!("warning: {warning}");
         }
-        let gate = self.gate.open(SUITE)?;
+        if self.plan {
+            return self.print_plan(&settings, &warnings);
+        }
+        require_folder_place(&self.out)?;
+        let gate = self.gate.open(SUITE, settings.measured()?)?;
         let outcome = match Finished::read(&self.out, &settings)? {
             Some(cells) => {
                 eprintln!("{} is finished", self.out.display());
@@ -152,7 +168,7 @@ impl LabelEfficiency {
         })
     }
 
-    fn print_plan(&self, settings: &Settings) -> Result<()> {
+    fn print_plan(&self, settings: &Settings, warnings: &[String]) -> Result<()> {
         let cells = plan::plan(settings)?;
         println!("{}", plan::table(&cells).text());
         println!(
@@ -163,10 +179,15 @@ impl LabelEfficiency {
         );
         if self.json {
             let machine = machine();
-            println!(
-                "{}",
-                json!({ "schema": 1, "suite": SUITE, "plan": true, "machine": machine, "rows": cells })
-            );
+            let plan = json!({
+                "schema": 1,
+                "suite": SUITE,
+                "plan": true,
+                "machine": machine,
+                "warnings": warnings,
+                "rows": cells,
+            });
+            println!("{plan}");
         }
         Ok(())
     }
@@ -180,21 +201,32 @@ fn run(
     times: SpanTimes,
     should_stop: &dyn Fn() -> bool,
 ) -> Result<Outcome> {
+    plan::require_images(settings)?;
     let options = Options { workers, prefetch: 4, quiet: true, times, should_stop };
     let cells = Runner { settings, out, options: &options }.cells()?;
     let outcome = outcome(settings, &cells)?;
-    let rows = summary::rows(settings, &cells, settings.named()?.as_ref())?;
-    page::write(out, settings, &outcome.results, &rows)?;
+    let rows = summary::rows(settings, &cells.finished, settings.named()?.as_ref())?;
+    page::write(out, settings, &cells, &rows, &outcome.results)?;
     Ok(outcome)
 }
 
-fn outcome(settings: &Settings, cells: &[cells::Cell]) -> Result<Outcome> {
-    let rows = summary::rows(settings, cells, settings.named()?.as_ref())?;
+fn outcome(settings: &Settings, cells: &Cells) -> Result<Outcome> {
+    let rows = summary::rows(settings, &cells.finished, settings.named()?.as_ref())?;
     Ok(Outcome {
-        results: page::results(settings, cells, &rows),
+        results: page::results(settings, cells, &rows)?,
         figures: summary::figures(settings, &rows),
         table: summary::table(settings, &rows),
     })
+}
+
+/// Fails when no folder can be made at a place.
+fn require_folder_place(out: &Path) -> Result<()> {
+    let file = out.ancestors().find(|place| place.exists()).filter(|place| !place.is_dir());
+    if let Some(file) = file {
+        let message = format!("--out {}: {} is no folder", out.display(), file.display());
+        return Err(BadInput::new(message).into());
+    }
+    Ok(())
 }
 
 /// Takes the others where nothing was given.
@@ -204,28 +236,32 @@ fn or_else<T>(given: &mut Vec<T>, others: impl IntoIterator<Item = T>) {
     }
 }
 
-/// The cells of the quick suite: few labels and steps on drawn tiles, in a new folder, so that no
-/// run of an older program stands for one of this.
+/// The cells of the quick suite, in a new folder, so that no run of an older program stands for one
+/// of this.
 pub(super) fn quick(out: &Path, should_stop: &dyn Fn() -> bool) -> Result<Outcome> {
-    let settings = Settings {
+    let settings = quick_settings();
+    settings.check()?;
+    run(&settings, out, 1, SpanTimes::default(), should_stop)
+}
+
+/// What the cells of the quick suite are of, for the gate.
+pub(super) fn quick_measured() -> Result<Value> {
+    quick_settings().measured()
+}
+
+/// Few labels on drawn tiles, and as many steps as it takes until what the unlabeled images give is
+/// more than what two seeds differ by.
+fn quick_settings() -> Settings {
+    Settings {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         benchmark: None,
         preset: None,
-        data: Some("synthetic:tissue?size=16&images=900".to_owned()),
+        data: Some("synthetic:tissue?size=32&images=3000".to_owned()),
         methods: ["cross-entropy", "s5cl"].map(str::to_owned).to_vec(),
-        budgets: vec![Budget::PerClass(20)],
-        seeds: 2,
+        budgets: vec![Budget::PerClass(5)],
+        seeds: 1,
         learning_rates: vec![2e-2],
         metric: Metric::BalancedAccuracy,
-        set: [
-            "training.steps=300",
-            "evaluation.every=0",
-            "loss.pseudo_labels_after_steps=100",
-            "loss.pseudo_ramp_steps=100",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
-    };
-    settings.check()?;
-    run(&settings, out, 1, SpanTimes::default(), should_stop)
+        set: ["training.steps=450", "evaluation.every=0"].map(str::to_owned).to_vec(),
+    }
 }

@@ -3,15 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use s5cl_eval::Interval;
-use s5cl_report::{BenchmarkPage, BenchmarkTable, Curve, CurveLine, CurvePoint, write_benchmark};
+use s5cl_eval::{Interval, chance};
+use s5cl_report::{
+    BenchmarkPage, BenchmarkTable, Curve, CurveLevel, CurveLine, CurvePoint, write_benchmark,
+};
 use s5cl_trainer::write_atomic;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::cells::Cell;
-use super::settings::Settings;
-use super::summary::{Row, table};
+use super::cells::Cells;
+use super::settings::{Metric, Settings};
+use super::summary::{MINUS, Row, table};
+use crate::commands::benchmark::statistics::possible;
 use crate::failure::BadInput;
 use crate::system::machine;
 
@@ -22,13 +25,14 @@ const SCHEMA: u64 = 1;
 #[derive(Deserialize)]
 pub(super) struct Finished {
     settings: Settings,
-    rows: Vec<Cell>,
+    #[serde(flatten)]
+    cells: Cells,
 }
 
 impl Finished {
-    /// The cells of the benchmark that finished in this folder, if one did; fails where it had
-    /// other settings.
-    pub(super) fn read(out: &Path, settings: &Settings) -> Result<Option<Vec<Cell>>> {
+    /// The cells of the benchmark that finished in this folder, if one did that had as many; fails
+    /// where it had other settings.
+    pub(super) fn read(out: &Path, settings: &Settings) -> Result<Option<Cells>> {
         let path = path(out);
         let Ok(bytes) = std::fs::read(&path) else { return Ok(None) };
         let refused =
@@ -40,10 +44,15 @@ impl Finished {
         }
         let finished: Self =
             serde_json::from_value(value).map_err(|e| refused(&format!("is damaged ({e})")))?;
-        if finished.settings != *settings {
-            return Err(refused("is of a benchmark with other settings").into());
+        if finished.settings == *settings {
+            return Ok(Some(finished.cells));
         }
-        Ok(Some(finished.rows))
+        if settings.extends(&finished.settings) {
+            eprintln!("{} goes on with more cells", out.display());
+            return Ok(None);
+        }
+        let what = "is of a benchmark with other settings, or with cells that are not asked for";
+        Err(refused(what).into())
     }
 }
 
@@ -58,72 +67,122 @@ pub(super) fn report(out: &Path) -> PathBuf {
 }
 
 /// All figures: the settings, a row a run, and a row a method and number of labels.
-pub(super) fn results(settings: &Settings, cells: &[Cell], summary: &[Row]) -> Value {
-    json!({
+pub(super) fn results(settings: &Settings, cells: &Cells, summary: &[Row]) -> Result<Value> {
+    Ok(json!({
         "schema": SCHEMA,
         "suite": super::SUITE,
         "machine": machine(),
         "settings": settings,
-        "rows": cells,
+        "warnings": settings.warnings()?,
+        "rows": cells.finished,
+        "diverged": cells.diverged,
         "summary": summary,
-    })
+    }))
 }
 
 /// Writes `results.json`, `results.md` and `report.html`; the first comes last, as it says that all
 /// is there.
-pub(super) fn write(out: &Path, settings: &Settings, results: &Value, rows: &[Row]) -> Result<()> {
+pub(super) fn write(
+    out: &Path,
+    settings: &Settings,
+    cells: &Cells,
+    rows: &[Row],
+    results: &Value,
+) -> Result<()> {
     write_atomic(&out.join("results.md"), table(settings, rows).markdown().as_bytes())?;
-    write_benchmark(&page(settings, rows), &report(out))?;
+    write_benchmark(&page(settings, cells, rows)?, &report(out))?;
     write_atomic(&path(out), &serde_json::to_vec_pretty(results)?)?;
     Ok(())
 }
 
-fn page(settings: &Settings, rows: &[Row]) -> BenchmarkPage {
-    let data = settings.data.clone().unwrap_or_else(|| "the synthetic tissue set".to_owned());
-    let (metric, seeds) = (settings.metric.name(), settings.seeds);
-    let (header, cells) = table(settings, rows).cells();
-    let mut lines: Vec<CurveLine> = Vec::new();
-    for row in rows {
-        let interval = row.result.interval.map(|Interval { low, high }| (low, high));
-        let (labels_per_class, value) = (row.labels_per_class, row.result.mean);
-        let point = CurvePoint { labels_per_class, value, interval };
-        match lines.iter_mut().find(|line| line.name == row.method) {
-            Some(line) => line.points.push(point),
-            None => lines.push(CurveLine { name: row.method.clone(), points: vec![point] }),
-        }
-    }
+fn page(settings: &Settings, cells: &Cells, rows: &[Row]) -> Result<BenchmarkPage> {
+    let spec = settings.first_config()?.data.spec;
+    let dataset = cells.finished.first().map_or(&spec, |cell| &cell.dataset).clone();
+    let metric = settings.metric.name();
+    let mut warnings = settings.warnings()?;
+    warnings.extend(cells.diverged.iter().map(ToString::to_string));
     let rates: Vec<String> = settings.learning_rates.iter().map(f64::to_string).collect();
     let fact = |name: &str, value: String| (name.to_owned(), value);
     let mut facts = vec![
-        fact("data", data.clone()),
-        fact("seeds", seeds.to_string()),
+        fact("data", spec),
+        fact("seeds", settings.seeds.to_string()),
         fact("learning rates", rates.join(", ")),
         fact("machine", machine()),
     ];
     if !settings.set.is_empty() {
         facts.push(fact("settings", settings.set.join(", ")));
     }
-    let curve = Curve {
-        title: format!("Test {metric} by labels"),
+    Ok(BenchmarkPage {
+        title: format!("Label efficiency on {dataset}"),
+        subtitle: format!("Test {metric} of {}", settings.methods.join(", ")),
+        warnings,
+        facts,
+        curve: Some(curve(settings, cells, rows)),
+        tables: tables(settings, rows).into(),
+    })
+}
+
+/// The columns of the one table in two, which a page is wide enough for: the results, and the runs
+/// and differences that they come from.
+fn tables(settings: &Settings, rows: &[Row]) -> [BenchmarkTable; 2] {
+    const NAMES: [&str; 2] = ["method", "labels"];
+    const OF_RUNS: [&str; 3] = ["learning rate", "seeds", "seconds a run"];
+    let (header, cells) = table(settings, rows).cells();
+    let of_runs = |name: &str| OF_RUNS.contains(&name) || name.ends_with(MINUS);
+    let part = |title: &str, note: &str, is_wanted: &dyn Fn(&str) -> bool| {
+        let wanted = |row: &[String]| -> Vec<String> {
+            let named = header.iter().zip(row);
+            named.filter(|(name, _)| is_wanted(name)).map(|(_, cell)| cell.clone()).collect()
+        };
+        BenchmarkTable {
+            title: title.to_owned(),
+            note: note.to_owned(),
+            header: wanted(&header),
+            rows: cells.iter().map(|row| wanted(row)).collect(),
+        }
+    };
+    [
+        part(
+            "Results",
+            "Mean and standard deviation over the seeds, with the 95 % interval of the mean \
+             (Student's t).",
+            &|name| !of_runs(name),
+        ),
+        part(
+            "Runs and differences",
+            "Every method has the same splits, views and steps, and the learning rate that was \
+             best on validation with seed 0. Differences are paired over the seeds (Student's t \
+             test).",
+            &|name| of_runs(name) || NAMES.contains(&name),
+        ),
+    ]
+}
+
+/// Every method, and what its paper found, by labels; chance where it is known.
+fn curve(settings: &Settings, cells: &Cells, rows: &[Row]) -> Curve {
+    let mut lines: Vec<CurveLine> = Vec::new();
+    let mut add =
+        |name: String, point: CurvePoint| match lines.iter_mut().find(|line| line.name == name) {
+            Some(line) => line.points.push(point),
+            None => lines.push(CurveLine { name, points: vec![point] }),
+        };
+    for row in rows {
+        let interval = row.result.interval.map(possible).map(|Interval { low, high }| (low, high));
+        let labels_per_class = row.labels_per_class;
+        let point = CurvePoint { labels_per_class, value: row.result.mean, interval };
+        add(row.method.clone(), point);
+    }
+    for row in rows {
+        let Some(value) = row.published else { continue };
+        let point = CurvePoint { labels_per_class: row.labels_per_class, value, interval: None };
+        add(format!("{}, published", row.method), point);
+    }
+    let classes = cells.finished.first().filter(|_| settings.metric == Metric::BalancedAccuracy);
+    let level = |value| CurveLevel { name: "chance".to_owned(), value };
+    Curve {
+        title: format!("Test {} by labels", settings.metric.name()),
         note: "Means over the seeds, with their 95 % intervals (Student's t)".to_owned(),
         lines,
-        levels: Vec::new(),
-    };
-    let results = BenchmarkTable {
-        title: "Results".to_owned(),
-        note: "Every method has the same splits, views and steps, and the learning rate that was \
-               best on validation with seed 0. Differences are paired over the seeds (Student's \
-               t test)."
-            .to_owned(),
-        header,
-        rows: cells,
-    };
-    BenchmarkPage {
-        title: "Label efficiency".to_owned(),
-        subtitle: data,
-        warnings: Vec::new(),
-        facts,
-        curve: Some(curve),
-        tables: vec![results],
+        levels: classes.map(|cell| level(chance(cell.n_classes as usize))).into_iter().collect(),
     }
 }

@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use s5cl_backbone::ENCODERS;
-use s5cl_data::{CommonSize, Dataset, LabelBudget, Spec, open, partition};
+use s5cl_data::{
+    CommonSize, Dataset, LabelBudget, Spec, TEST_SHARE, VALIDATION_SHARE, open, partition,
+};
 use serde::Serialize;
 
 use super::card::{Card, Counts};
@@ -12,11 +14,9 @@ use super::settings::{Budget, Settings};
 use crate::commands::benchmark::kernels::{Images, Work, call};
 use crate::config::RunConfig;
 use crate::experiment::{LARGEST_DEFAULT_SIZE, budget};
+use crate::failure::BadInput;
 use crate::table::Table;
 
-/// Shares that become test and validation images where a dataset has none, as `partition` takes
-/// them.
-const HELD_OUT: [f64; 2] = [0.20, 0.15];
 /// Views of the step that is timed; a whole one may not fit into memory.
 const TIMED_VIEWS: usize = 32;
 
@@ -76,6 +76,25 @@ pub(super) fn plan(settings: &Settings) -> Result<Vec<PlannedCell>> {
         }
     }
     Ok(cells)
+}
+
+/// Refuses budgets that the images cannot give to some seed; hours of runs may be before it.
+pub(super) fn require_images(settings: &Settings) -> Result<()> {
+    let dataset = open(&settings.first_config()?.data.spec.parse()?)?;
+    for &labels in &settings.budgets {
+        for seed in 0..settings.seeds {
+            let (method, rates) = (&settings.methods[0], &settings.learning_rates);
+            let config = settings.config(method, labels, seed, rates[0])?;
+            let parts = partition(&dataset, budget(&config), config.seed)
+                .with_context(|| format!("{labels}, seed {seed}"))?;
+            if rates.len() > 1 && parts.validation.is_empty() {
+                let message = "there are no validation images to choose a learning rate by: give \
+                               one rate with --learning-rates";
+                return Err(BadInput::new(message).into());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The plan for people.
@@ -157,7 +176,7 @@ impl Source {
 /// What `partition` would make of so many images, but for the rounding by class.
 fn from_counts(counts: Counts, n_classes: usize, budget: LabelBudget) -> [usize; 4] {
     let Counts { mut train, mut validation, mut test } = counts;
-    for (part, share) in [(&mut test, HELD_OUT[0]), (&mut validation, HELD_OUT[1])] {
+    for (part, share) in [(&mut test, TEST_SHARE), (&mut validation, VALIDATION_SHARE)] {
         if *part == 0 {
             *part = (share * counts.train as f64).round() as usize;
             train -= *part;

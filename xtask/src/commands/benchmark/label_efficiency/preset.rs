@@ -29,6 +29,8 @@ pub(super) struct Preset {
     pub(super) seeds: u32,
     pub(super) learning_rates: Vec<f64>,
     pub(super) metric: Metric,
+    /// What the paper's encoders started from.
+    pub(super) initial_weights: String,
     /// Images where the card does not tell; for plans alone.
     pub(super) n_images: Option<usize>,
     /// The paper's figures by method, in the order of the fractions; the last may be absent.

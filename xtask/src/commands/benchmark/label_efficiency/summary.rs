@@ -1,7 +1,9 @@
 //! Cells over seeds: one row a method and number of labels.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
-use s5cl_eval::{PairedDifference, SeedSummary};
+use s5cl_eval::{Interval, PairedDifference, SeedSummary};
 use serde::Serialize;
 
 use super::cells::Cell;
@@ -15,6 +17,8 @@ use crate::table::{Table, fraction};
 
 /// What the color baseline is called among the methods.
 const COLOR: &str = "color kNN";
+/// How the name of the column of differences ends.
+pub(super) const MINUS: &str = " minus it";
 
 /// The seeds of one method and number of labels together.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -52,13 +56,11 @@ pub(crate) fn rows(
             found
         };
         let subject_name = settings.subject();
-        let figures = |cells: &[&Cell]| -> Vec<f64> {
-            cells.iter().map(|cell| cell.metric(settings.metric)).collect()
-        };
-        let subject = of_method(subject_name);
-        let results = figures(&subject);
-        let color: Vec<f64> = subject.iter().map(|cell| cell.color_knn).collect();
-        let Some(first) = subject.first() else { continue };
+        // A seed has one split, and so one color baseline, whatever the method.
+        let by_seed: BTreeMap<u32, &Cell> =
+            cells.iter().filter(|c| c.budget == budget).map(|cell| (cell.seed, cell)).collect();
+        let Some(first) = by_seed.values().next() else { continue };
+        let color: Vec<f64> = by_seed.values().map(|cell| cell.color_knn).collect();
         rows.push(Row {
             method: color_name(settings.metric),
             budget,
@@ -71,9 +73,16 @@ pub(crate) fn rows(
             published: None,
             seconds: None,
         });
+        let subject = of_method(subject_name);
         for method in &settings.methods {
             let cells = of_method(method);
             let Some(first) = cells.first() else { continue };
+            let figures: Vec<f64> = cells.iter().map(|cell| cell.metric(settings.metric)).collect();
+            let pairs = cells.iter().filter_map(|cell| {
+                let same = subject.iter().find(|subject| subject.seed == cell.seed)?;
+                Some((same.metric(settings.metric), cell.metric(settings.metric)))
+            });
+            let (of_subject, of_this): (Vec<f64>, Vec<f64>) = pairs.unzip();
             let mean = |value: fn(&Cell) -> f64| {
                 cells.iter().map(|cell| value(cell)).sum::<f64>() / cells.len() as f64
             };
@@ -90,10 +99,10 @@ pub(crate) fn rows(
                 n_labeled: first.n_labeled,
                 labels_per_class: per_class(first),
                 learning_rate: Some(first.learning_rate),
-                result: over_seeds(&figures(&cells))?,
+                result: over_seeds(&figures)?,
                 macro_f1: Some(over_seeds(&f1)?),
-                subject_minus_this: (method != subject_name)
-                    .then(|| paired(&results, &figures(&cells)))
+                subject_minus_this: (method != subject_name && !of_this.is_empty())
+                    .then(|| paired(&of_subject, &of_this))
                     .transpose()?,
                 published,
                 seconds: Some(mean(|cell| cell.seconds)),
@@ -120,7 +129,7 @@ pub(crate) fn table(settings: &Settings, rows: &[Row]) -> Table {
     let has_interval = rows.iter().any(|row| row.result.interval.is_some());
     let has_published = rows.iter().any(|row| row.published.is_some());
     let has_baselines = rows.iter().any(|row| row.subject_minus_this.is_some());
-    let over = format!("{} minus it", settings.subject());
+    let over = format!("{}{MINUS}", settings.subject());
     let mut header = vec!["method", "labels", "learning rate", settings.metric.name()];
     header.extend(has_interval.then_some("95 %"));
     header.extend(has_baselines.then_some(over.as_str()));
@@ -146,25 +155,28 @@ pub(crate) fn table(settings: &Settings, rows: &[Row]) -> Table {
     table
 }
 
-/// What a baseline can hold: every method's result, and how far the subject is above the
-/// others.
+/// What a baseline can hold: every method's result, and how far the subject is above the others;
+/// no number where a cell is without a result.
 pub(crate) fn figures(settings: &Settings, rows: &[Row]) -> Vec<Figure> {
-    let metric = settings.metric.name();
+    let (metric, subject) = (settings.metric.name(), settings.subject());
+    let n_seeds = settings.seeds as usize;
     let mut figures = Vec::new();
-    for row in rows {
-        let (method, budget) = (&row.method, row.budget);
-        // The color baseline is no work of ours.
-        if row.learning_rate.is_none() {
-            continue;
-        }
-        let SeedSummary { mean, interval, n, .. } = row.result;
-        let accuracy = Kind::Accuracy { n_seeds: n, interval };
-        let name = format!("{method}, {budget}: {metric}");
-        figures.push(Figure { name, kind: accuracy, value: mean });
-        if let Some(PairedDifference { mean, interval, .. }) = row.subject_minus_this {
-            let name = format!("{} over {method}, {budget}: {metric}", settings.subject());
-            let kind = Kind::Accuracy { n_seeds: n, interval };
-            figures.push(Figure { name, kind, value: mean });
+    let mut add = |name: String, found: Option<(f64, Option<Interval>)>| {
+        let (value, interval) = found.unwrap_or((f64::NAN, None));
+        figures.push(Figure { name, kind: Kind::Accuracy { n_seeds, interval }, value });
+    };
+    for &budget in &settings.budgets {
+        for method in &settings.methods {
+            let row = rows.iter().find(|row| row.budget == budget && row.method == *method);
+            let result = row.map(|row| &row.result).filter(|result| result.n == n_seeds);
+            let result = result.map(|result| (result.mean, result.interval));
+            add(format!("{method}, {budget}: {metric}"), result);
+            if method != subject {
+                let difference = row.and_then(|row| row.subject_minus_this.as_ref());
+                let difference = difference.filter(|difference| difference.n == n_seeds);
+                let difference = difference.map(|found| (found.mean, found.interval));
+                add(format!("{subject} over {method}, {budget}: {metric}"), difference);
+            }
         }
     }
     figures
@@ -197,6 +209,7 @@ mod tests {
             budget: Budget::PerClass(5),
             seed,
             learning_rate: 0.01,
+            dataset: "tissue".into(),
             split: format!("split{seed}"),
             n_classes: 9,
             n_labeled: 45,
@@ -248,5 +261,21 @@ mod tests {
             ]
         );
         assert_eq!(figures[2].value, 0.25);
+    }
+
+    #[test]
+    fn rows_and_figures_tell_of_a_seed_that_is_missing() {
+        let settings = settings();
+        let [_, one, other, _] = cells();
+        let rows = rows(&settings, &[one, other], None).unwrap();
+        assert_eq!(
+            rows[2].subject_minus_this.map(|paired| (paired.n, paired.mean)),
+            Some((1, 0.0))
+        );
+        assert!(figures(&settings, &rows).iter().all(|figure| figure.value.is_nan()));
+        // Without any result of its subject, a benchmark still shows the others.
+        let alone = super::rows(&settings, &[cell("supcon", 0, 0.5)], None).unwrap();
+        assert_eq!(alone.len(), 2);
+        assert!(alone[1].subject_minus_this.is_none());
     }
 }
