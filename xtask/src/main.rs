@@ -14,6 +14,7 @@ mod outcome;
 mod pseudo_labels;
 mod training;
 
+mod journal;
 mod progress;
 mod table;
 mod tensorboard;

@@ -56,8 +56,7 @@ impl Run<'_> {
             warnings.extend(details.warning());
             folder.write_evaluation(&details)?;
         }
-        folder.append_events()?.append("test", steps, &test)?;
-        trained.tensorboard.result("test", steps, &test)?;
+        trained.journal.test(steps, &test)?;
         let metrics = self.metrics(&trained, &test, &shortcuts, &warnings)?;
         folder.write_metrics(&metrics)?;
         s5cl_report::write_report(folder.path())?;

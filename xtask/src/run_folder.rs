@@ -150,6 +150,11 @@ impl RunFolder {
         Ok(self.event_lines()?.into_iter().map(|(_, event)| event).collect())
     }
 
+    /// The figures of the last validation, if there was one.
+    pub(crate) fn last_validation(&self) -> Result<Option<Value>> {
+        Ok(self.events()?.into_iter().rev().find(|event| event["kind"] == "validation"))
+    }
+
     /// Cuts the events back to what the first `steps` steps wrote. Every opening of the test
     /// images stays.
     pub(crate) fn cut_events(&self, steps: u64) -> Result<()> {

@@ -13,7 +13,6 @@ use s5cl_trainer::{
     Checkpoints, Event, Method, Optimizer, Outcome, SourceError, StepRecord, TrainConfig,
     TrainState, WeightAverage, train, write_atomic,
 };
-use serde::Serialize;
 use serde_json::Value;
 
 use crate::batches::{BatchMaker, PrefetchedBatches};
@@ -21,10 +20,9 @@ use crate::config::{RunConfig, Select};
 use crate::experiment::{Experiment, with_labels};
 use crate::failure::{Interrupted, boxed};
 use crate::inference::{Card, Predictor, write_weights};
-use crate::progress::Progress;
+use crate::journal::Journal;
 use crate::pseudo_labels::PseudoLabelHealth;
 use crate::run_folder::RunFolder;
-use crate::tensorboard::TensorBoard;
 use crate::timing::SpanTimes;
 
 /// What changes how a run is computed and shown, and none of its results.
@@ -63,20 +61,8 @@ pub(crate) struct Trained {
     pub(crate) views_share: f64,
     /// The figures of the last validation, if there are validation images.
     pub(crate) validation: Option<Value>,
-    /// Where the figures on test go too.
-    pub(crate) tensorboard: TensorBoard,
-}
-
-/// A step as `metrics.jsonl` keeps it.
-#[derive(Serialize)]
-struct StepLine<'a> {
-    #[serde(flatten)]
-    record: &'a StepRecord,
-    seconds: f64,
-    images_per_second: f64,
-    phase: &'static str,
-    #[serde(flatten)]
-    pseudo_labels: Option<PseudoLabelHealth>,
+    /// Where the figures on test go.
+    pub(crate) journal: Journal,
 }
 
 impl<'a> Run<'a> {
@@ -122,33 +108,17 @@ impl<'a> Run<'a> {
         let config = &self.config;
         let checkpoints =
             Checkpoints::new(self.folder.checkpoints(), config.checkpoint.keep, self.identity());
-        let n_classes = self.experiment.dataset.n_classes();
-        // A checkpoint holds every weight: the file of the initial ones may be gone by then.
-        let mut state = match checkpoints.newest()? {
-            Some(checkpoint) => {
-                let mut state = new_state(config, n_classes, None)?;
-                checkpoint.restore(&mut state)?;
-                state
-            }
-            None => new_state(config, n_classes, initial_weights(config))?,
-        };
+        let mut state = self.starting_state(&checkpoints)?;
         let first = state.steps();
-        self.folder.cut_events(first)?;
-
-        let progress =
-            RefCell::new(Progress::new(first, config.training.steps, self.options.quiet));
-        let events = RefCell::new(self.folder.append_events()?);
-        let tensorboard = RefCell::new(TensorBoard::start(self.folder.path(), first)?);
+        let Options { workers, prefetch, quiet, times, should_stop } = self.options;
+        let journal = Journal::start(&self.folder, first, config.training.steps, *quiet)?;
+        let journal = RefCell::new(journal);
         let mut listen = |event: Event| -> Result<(), SourceError> {
+            let mut journal = journal.borrow_mut();
             match event {
-                Event::Step(record) => {
-                    let seconds = progress.borrow_mut().step(&record);
-                    let line = self.step_line(&record, seconds);
-                    tensorboard.borrow_mut().step(&record, line.images_per_second)?;
-                    events.borrow_mut().append("train", record.step, &line).map_err(boxed)
-                }
+                Event::Step(record) => journal.step(&record, self.health(&record)).map_err(boxed),
                 Event::Checkpoint { .. } => {
-                    progress.borrow_mut().restart_clock();
+                    journal.pause_ended();
                     Ok(())
                 }
             }
@@ -159,14 +129,7 @@ impl<'a> Run<'a> {
                 if config.evaluation.select == Select::Best && self.is_best(&result)? {
                     write_weights(&self.folder.best_weights(), &self.predictor.card, weights)?;
                 }
-                progress.borrow().note(&format!(
-                    "step {done}: validation balanced accuracy {:.3}",
-                    result.balanced_accuracy
-                ));
-                events.borrow_mut().append("validation", done, &result)?;
-                tensorboard.borrow_mut().result("validation", done, &result)?;
-                progress.borrow_mut().restart_clock();
-                Ok(())
+                journal.borrow_mut().validation(done, &result).map_err(boxed)
             };
         let method = Method::new(config.method()?)?;
         let train_config = TrainConfig {
@@ -177,7 +140,6 @@ impl<'a> Run<'a> {
             normalization: self.experiment.normalization,
         };
         let steps = first..config.training.steps;
-        let Options { workers, prefetch, times, should_stop, .. } = self.options;
         let mut source = PrefetchedBatches::new(self.maker.clone(), steps, *workers, *prefetch);
         times.reset();
         let outcome = train(
@@ -190,20 +152,38 @@ impl<'a> Run<'a> {
             &mut listen,
             should_stop,
         );
-        progress.borrow().finish();
+        journal.borrow().training_ended();
         if outcome? == Outcome::Interrupted {
             let resume = format!("cargo xtask train --resume {}", self.folder.path().display());
             return Err(Interrupted { step: state.steps(), resume }.into());
         }
         self.keep_weights(&state)?;
-        let validation =
-            self.folder.events()?.into_iter().rev().find(|event| event["kind"] == "validation");
         Ok(Trained {
             timing: times.shares(),
             views_share: times.views_share(),
-            validation,
-            tensorboard: tensorboard.into_inner(),
+            validation: self.folder.last_validation()?,
+            journal: journal.into_inner(),
         })
+    }
+
+    /// The newest checkpoint's state, or that before the first step.
+    fn starting_state(&self, checkpoints: &Checkpoints) -> Result<TrainState> {
+        let n_classes = self.experiment.dataset.n_classes();
+        let Some(checkpoint) = checkpoints.newest()? else {
+            return new_state(&self.config, n_classes, initial_weights(&self.config));
+        };
+        // A checkpoint holds every weight: the file of the initial ones may be gone by then.
+        let mut state = new_state(&self.config, n_classes, None)?;
+        checkpoint.restore(&mut state)?;
+        Ok(state)
+    }
+
+    /// What the hidden labels say of a step's pseudo-labels.
+    fn health(&self, record: &StepRecord) -> Option<PseudoLabelHealth> {
+        let hidden_labels = self.maker.hidden_labels(record.step);
+        let n_classes = self.experiment.dataset.n_classes();
+        let pseudo_labels = record.pseudo_labels.as_ref()?;
+        Some(PseudoLabelHealth::new(pseudo_labels, &hidden_labels, n_classes))
     }
 
     fn validate(&self, weights: &BTreeMap<String, Tensor>) -> Result<Option<ClassificationResult>> {
@@ -225,22 +205,6 @@ impl<'a> Run<'a> {
         // As the events give it back, so that a tie stays a tie.
         let written = serde_json::to_string(&result.balanced_accuracy)?;
         Ok(serde_json::from_str::<f64>(&written)? > best)
-    }
-
-    /// The line of a step, with what the hidden labels say of its pseudo-labels.
-    fn step_line<'r>(&self, record: &'r StepRecord, seconds: f64) -> StepLine<'r> {
-        let health = |pseudo_labels| {
-            let hidden_labels = self.maker.hidden_labels(record.step);
-            let n_classes = self.experiment.dataset.n_classes();
-            PseudoLabelHealth::new(pseudo_labels, &hidden_labels, n_classes)
-        };
-        StepLine {
-            record,
-            seconds,
-            images_per_second: (record.n_views as f64 / seconds).round(),
-            phase: if record.pseudo_share > 0.0 { "pseudo" } else { "instance" },
-            pseudo_labels: record.pseudo_labels.as_ref().map(health),
-        }
     }
 
     fn keep_weights(&self, state: &TrainState) -> Result<()> {

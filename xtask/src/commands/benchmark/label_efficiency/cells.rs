@@ -12,8 +12,8 @@ use serde_json::Value;
 use super::settings::{Budget, Metric, Settings};
 use crate::config::RunConfig;
 use crate::failure::{BadInput, Interrupted};
+use crate::journal::Journal;
 use crate::run_folder::RunFolder;
-use crate::tensorboard::TensorBoard;
 use crate::training::{Options, Run, Trained};
 
 /// One finished run.
@@ -163,7 +163,7 @@ impl Runner<'_> {
         for &rate in &self.settings.learning_rates {
             let run = self.open_run(method, budget, 0, rate)?;
             let (validation, trained) = match is_trained(&run) {
-                true => (last_validation(&run)?, None),
+                true => (run.folder.last_validation()?, None),
                 false => match train(&run) {
                     Ok(trained) => (trained.validation.clone(), Some(trained)),
                     // A rate that diverges is a bad rate, and no reason to stop.
@@ -249,21 +249,16 @@ fn is_trained(run: &Run<'_>) -> bool {
     run.folder.weights().is_file()
 }
 
-fn last_validation(run: &Run<'_>) -> Result<Option<Value>> {
-    Ok(run.folder.events()?.into_iter().rev().find(|event| event["kind"] == "validation"))
-}
-
 /// What a run gave that was trained before and has no figures of its test. No step is made, so
 /// that there are no times.
 fn earlier(run: &Run<'_>) -> Result<Trained> {
     let steps = run.config.training.steps;
-    // A test that was killed before its figures were written has left its line.
-    run.folder.cut_events(steps)?;
     Ok(Trained {
         timing: BTreeMap::new(),
         views_share: 0.0,
-        validation: last_validation(run)?,
-        tensorboard: TensorBoard::start(run.folder.path(), steps)?,
+        validation: run.folder.last_validation()?,
+        // A test that was killed before its figures were written has left its line.
+        journal: Journal::start(&run.folder, steps, steps, true)?,
     })
 }
 
