@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 use s5cl_eval::{ClassificationResult, chance};
 use serde_json::{Value, json};
 
-use crate::evaluation::{Details, Drawing, Part, Parts, shortcuts, some_unlabeled};
+use crate::evaluation::{Details, Drawing, Part, Parts, shortcuts, some_labeled, some_unlabeled};
 use crate::experiment::with_labels;
 use crate::inference::Predictor;
 use crate::run_folder::SCHEMA;
@@ -67,7 +67,9 @@ impl Run<'_> {
     fn details(&self, predictor: &Predictor, test: Part) -> Result<Details> {
         let Self { config, experiment, .. } = self;
         let (dataset, workers, seed) = (&experiment.dataset, self.options.workers, config.seed);
-        let labeled = Part::labeled(predictor, dataset, &experiment.labeled, workers)?;
+        let labeled = some_labeled(experiment.labeled.len(), seed).into_iter();
+        let labeled: Vec<_> = labeled.map(|i| experiment.labeled[i]).collect();
+        let labeled = Part::labeled(predictor, dataset, &labeled, workers)?;
         let validation = with_labels(dataset, &experiment.validation)?;
         let validation = (!validation.is_empty())
             .then(|| Part::labeled(predictor, dataset, &validation, workers))

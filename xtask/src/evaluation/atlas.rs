@@ -10,6 +10,9 @@ use super::thumbnails::Thumbnails;
 
 /// Images of a part on the map, at most: test, labeled, unlabeled.
 const LARGEST_PARTS: [usize; 3] = [800, 300, 400];
+/// Labeled images that classifiers on the embeddings are fitted on, at most: each goes through the
+/// model for it.
+const MOST_FITTED: usize = 5_000;
 /// Neighbors of a query in a panel.
 const NEIGHBORS: usize = 8;
 /// Panels, at most.
@@ -56,7 +59,7 @@ pub(crate) struct Panel {
 }
 
 /// At most `n` of `0..of`, drawn by seed, in order.
-fn choose(of: usize, n: usize, seed: u64, name: &str) -> Vec<usize> {
+pub(super) fn choose(of: usize, n: usize, seed: u64, name: &str) -> Vec<usize> {
     let mut chosen = named_stream(seed, name).permutation(of);
     chosen.truncate(n);
     chosen.sort_unstable();
@@ -66,6 +69,11 @@ fn choose(of: usize, n: usize, seed: u64, name: &str) -> Vec<usize> {
 /// As many of the unlabeled images as the map has room for, by position.
 pub(crate) fn some_unlabeled(n_unlabeled: usize, seed: u64) -> Vec<usize> {
     choose(n_unlabeled, LARGEST_PARTS[2], seed, "atlas/unlabeled")
+}
+
+/// As many of the labeled images as classifiers on embeddings are fitted on, by position.
+pub(crate) fn some_labeled(n_labeled: usize, seed: u64) -> Vec<usize> {
+    choose(n_labeled, MOST_FITTED, seed, "labeled")
 }
 
 impl Atlas {
@@ -92,7 +100,7 @@ impl Atlas {
                 atlas.pseudo.push(if is_pseudo { prediction.into() } else { -1 });
                 atlas.thumbnail.push(thumbnails.position(part.samples[row]));
                 atlas.id.push(part.ids[row].clone());
-                embeddings.extend_from_slice(row_of(&part.embeddings, row));
+                embeddings.extend_from_slice(part.embedding(row));
             }
         }
         let embeddings = Features::new(normalized(embeddings, dim), dim)?;
@@ -109,7 +117,7 @@ impl Atlas {
 /// Some test images of every class with their nearest neighbors among the test images.
 pub(crate) fn panels(test: &Part, seed: u64, thumbnails: &mut Thumbnails) -> Result<Vec<Panel>> {
     let queries = one_of_every_class(test, seed);
-    let rows = queries.iter().flat_map(|&row| row_of(&test.embeddings, row).to_vec()).collect();
+    let rows = queries.iter().flat_map(|&row| test.embedding(row).to_vec()).collect();
     let of_queries = Features::new(rows, test.embeddings.width())?;
     // One more than is shown: the query finds itself first.
     let found = nearest(&of_queries, &test.embeddings, NEIGHBORS + 1, LeftOut::Nothing)?;
@@ -159,10 +167,6 @@ fn one_of_every_class(part: &Part, seed: u64) -> Vec<usize> {
     }
     chosen.truncate(PANELS);
     chosen
-}
-
-fn row_of(features: &Features, row: usize) -> &[f32] {
-    &features.as_slice()[row * features.width()..][..features.width()]
 }
 
 /// Rows of length 1, as the losses compare them.

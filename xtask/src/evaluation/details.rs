@@ -11,7 +11,7 @@ use s5cl_eval::{
 };
 use serde::Serialize;
 
-use super::atlas::{Atlas, Panel, Picture, mistakes, panels};
+use super::atlas::{Atlas, Panel, Picture, choose, mistakes, panels};
 use super::embeddings::{Representation, defined};
 use super::part::Part;
 use super::predictions::JudgedImages;
@@ -24,6 +24,8 @@ use crate::batches::BatchMaker;
 const SCHEMA: u32 = 1;
 /// Images found for a query.
 const RETRIEVED: usize = 10;
+/// Test images that are compared with each other, at most: the pairs grow with their square.
+const MOST_PAIRED: usize = 10_000;
 /// Points of the coverage curve, at most.
 const COVERAGE_POINTS: usize = 200;
 /// Promised probabilities that a set of classes holds the true one.
@@ -92,12 +94,13 @@ impl Details {
         let atlas = Atlas::new(on_map, pseudo_threshold, seed, &mut thumbnails)?;
         let panels = panels(test, seed, &mut thumbnails)?;
         let mistakes = mistakes(test, &mut thumbnails);
+        let paired = test.rows(&choose(test.n(), MOST_PAIRED, seed, "paired"))?;
         Ok(Self {
             schema: SCHEMA,
             class_names: class_names.to_vec(),
             trust: Trust::new(&judged(test), validation.as_ref().map(judged).as_ref())?,
-            representation: Representation::new(labeled, test, n_classes, seed)?,
-            retrieval: Retrieval::new(test, None, RETRIEVED)?,
+            representation: Representation::new(labeled, &paired, n_classes, seed)?,
+            retrieval: Retrieval::new(&paired, None, RETRIEVED)?,
             atlas,
             panels,
             mistakes,

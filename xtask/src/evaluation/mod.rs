@@ -14,7 +14,7 @@ mod sheet;
 mod thumbnails;
 mod views;
 
-pub(crate) use atlas::some_unlabeled;
+pub(crate) use atlas::{some_labeled, some_unlabeled};
 pub(crate) use comparison::compare;
 pub(crate) use details::{Details, Drawing, Parts};
 pub(crate) use part::Part;

@@ -74,6 +74,32 @@ impl Part {
         self.labels[row].map_or(-1, i64::from)
     }
 
+    /// The embedding of one image.
+    pub(crate) fn embedding(&self, row: usize) -> &[f32] {
+        let width = self.embeddings.width();
+        &self.embeddings.as_slice()[row * width..][..width]
+    }
+
+    /// Some of the images, at least one, by row.
+    pub(crate) fn rows(&self, rows: &[usize]) -> Result<Self> {
+        fn of<T: Clone>(values: &[T], rows: &[usize]) -> Vec<T> {
+            rows.iter().map(|&row| values[row].clone()).collect()
+        }
+        let n_classes = self.probabilities.n_classes();
+        let probabilities = self.probabilities.as_slice().chunks(n_classes).collect::<Vec<_>>();
+        let embeddings = rows.iter().flat_map(|&row| self.embedding(row).to_vec()).collect();
+        Ok(Self {
+            samples: of(&self.samples, rows),
+            ids: of(&self.ids, rows),
+            groups: of(&self.groups, rows),
+            labels: of(&self.labels, rows),
+            probabilities: Probabilities::new(of(&probabilities, rows).concat(), n_classes)?,
+            predictions: of(&self.predictions, rows),
+            confidences: of(&self.confidences, rows),
+            embeddings: Features::new(embeddings, self.embeddings.width())?,
+        })
+    }
+
     /// The images that have a label, to be judged by it.
     pub(crate) fn judged(&self, class_names: &[String]) -> JudgedImages {
         let mut judged =
@@ -87,5 +113,36 @@ impl Part {
             }
         }
         judged
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_keep_all_that_is_known_of_an_image() -> Result<()> {
+        let probabilities = Probabilities::new(vec![0.75, 0.25, 0.5, 0.5, 0.125, 0.875], 2)?;
+        let part = Part {
+            samples: vec![4, 7, 9],
+            ids: ["a", "b", "c"].map(String::from).to_vec(),
+            groups: vec![None, Some("g".to_owned()), None],
+            labels: vec![Some(0), None, Some(1)],
+            predictions: probabilities.predictions(),
+            confidences: probabilities.confidences(),
+            probabilities,
+            embeddings: Features::new(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2)?,
+        };
+        let some = part.rows(&[2, 1])?;
+        assert_eq!(
+            (some.n(), &some.samples, &some.ids),
+            (2, &vec![9, 7], &vec!["c".into(), "b".into()])
+        );
+        assert_eq!((some.embedding(0), some.embedding(1)), (part.embedding(2), part.embedding(1)));
+        assert_eq!((some.label_or_none(0), some.label_or_none(1)), (1, -1));
+        assert_eq!((&some.predictions, &some.confidences), (&vec![1, 0], &vec![0.875, 0.5]));
+        let judged = some.judged(&["x".to_owned(), "y".to_owned()]);
+        assert_eq!((judged.ids, judged.probabilities), (vec!["c".into()], vec![0.125, 0.875]));
+        Ok(())
     }
 }
