@@ -29,7 +29,7 @@ pub(super) fn run(gate: &Gate, out: Option<&Path>, prints_json: bool) -> Result<
             return Err(Abandoned.into());
         }
         let started = Instant::now();
-        let (value, found) = part()?;
+        let (value, found) = gate.steady(&mut *part)?;
         let seconds = started.elapsed().as_secs_f64();
         eprintln!("{name}: {seconds:.0} s");
         parts.insert(name.to_owned(), json!({ "seconds": seconds, "results": value }));
