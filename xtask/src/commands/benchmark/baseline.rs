@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::gate::{Figure, Kind};
+use super::figure::{Figure, Kind};
 use crate::failure::BadInput;
 
 /// Raised when the fields of a baseline mean something else.

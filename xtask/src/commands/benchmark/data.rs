@@ -10,7 +10,8 @@ use image::{ImageFormat, RgbImage, load_from_memory_with_format};
 use s5cl_data::{DataError, Dataset, Loader, Spec, open};
 use serde_json::{Value, json};
 
-use super::gate::{Figure, Gate};
+use super::figure::Figure;
+use super::gate::Gate;
 use super::speed::{SpeedRow, Worker, beside, results, table};
 use super::turns::{Side, here};
 use crate::batches::BatchMaker;

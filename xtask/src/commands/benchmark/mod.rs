@@ -1,6 +1,7 @@
 //! `benchmark`: claims as commands, one file or folder a suite.
 
 mod baseline;
+mod figure;
 mod gate;
 mod speed;
 mod statistics;

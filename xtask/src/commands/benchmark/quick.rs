@@ -7,7 +7,8 @@ use anyhow::Result;
 use s5cl_trainer::write_atomic;
 use serde_json::{Map, Value, json};
 
-use super::gate::{Figure, Gate, require_place};
+use super::figure::Figure;
+use super::gate::{Gate, require_place};
 use super::speed::SpeedRow;
 use super::{data, kernels, label_efficiency, train_speed};
 use crate::failure::{Abandoned, Interrupted};

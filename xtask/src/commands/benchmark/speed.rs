@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::gate::{Figure, Kind};
+use super::figure::{Figure, Kind};
 use super::turns::{Side, in_turns};
 use crate::system::machine;
 use crate::table::Table;

@@ -5,7 +5,8 @@ use anyhow::Result;
 use s5cl_backbone::ResNetConfig;
 use serde_json::{Value, json};
 
-use super::gate::{Figure, Gate};
+use super::figure::Figure;
+use super::gate::Gate;
 use super::kernels::{Images, PlainStep, StepShape, Work, call};
 use super::speed::{SpeedRow, Worker, beside, results, table};
 use super::turns::{Side, here};

@@ -22,7 +22,8 @@ use outcome::Measured;
 use peer::{Layout, Peer};
 use rows::{Row, named, select};
 
-use super::gate::{Figure, Gate};
+use super::figure::Figure;
+use super::gate::Gate;
 use super::turns::{Side, here, in_turns};
 use crate::system::load;
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::rows::Row;
-use crate::commands::benchmark::gate::{Figure, Kind};
+use crate::commands::benchmark::figure::{Figure, Kind};
 use crate::commands::benchmark::turns::Timing;
 use crate::system::{machine, workspace_root};
 use crate::table::Table;

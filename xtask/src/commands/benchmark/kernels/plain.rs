@@ -9,7 +9,7 @@ use s5cl_losses::SupervisedLoss;
 use super::ours::{self, Call, SUPCON};
 use super::plain_network::Network;
 use super::rows::{Images, Row, Work};
-use crate::commands::benchmark::gate::{Figure, Kind};
+use crate::commands::benchmark::figure::{Figure, Kind};
 
 /// A dense formula keeps several matrices of all pairs; beyond this there is no sense in it.
 const MOST_ROWS: usize = 4096;

@@ -9,7 +9,8 @@ use s5cl_trainer::TrainError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::settings::{Budget, Metric, Settings};
+use super::metric::Metric;
+use super::settings::{Budget, Settings};
 use crate::config::RunConfig;
 use crate::failure::{BadInput, Interrupted};
 use crate::journal::Journal;

@@ -2,6 +2,7 @@
 
 mod card;
 mod cells;
+mod metric;
 mod page;
 mod plan;
 mod preset;
@@ -13,15 +14,17 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::gate::{Figure, Gate};
+use super::figure::Figure;
+use super::gate::Gate;
 use crate::failure::BadInput;
 use crate::system::{machine, start_tracing, stop_on_signal};
 use crate::timing::SpanTimes;
 use crate::training::Options;
 use cells::{Cells, Runner};
+use metric::Metric;
 use page::Finished;
 use preset::Preset;
-use settings::{Budget, Metric, Settings};
+use settings::{Budget, Settings};
 
 /// The name of the suite.
 pub(super) const SUITE: &str = "label-efficiency";

@@ -12,7 +12,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::cells::Cells;
-use super::settings::{Metric, Settings};
+use super::metric::Metric;
+use super::settings::Settings;
 use super::summary::{MINUS, Row, table};
 use crate::commands::benchmark::statistics::possible;
 use crate::failure::BadInput;

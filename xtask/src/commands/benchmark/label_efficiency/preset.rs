@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use super::settings::Metric;
+use super::metric::Metric;
 use crate::failure::BadInput;
 
 /// The presets by name.

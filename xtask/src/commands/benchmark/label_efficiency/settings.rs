@@ -3,12 +3,12 @@
 use std::fmt;
 
 use anyhow::Result;
-use clap::ValueEnum;
 use s5cl_data::Spec;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use toml::Value;
 
+use super::metric::Metric;
 use super::preset::Preset;
 use crate::config::{Overrides, RunConfig, resolve};
 use crate::failure::BadInput;
@@ -49,18 +49,6 @@ pub(crate) enum Budget {
     PerClass(u32),
     /// This share of each class, at least one.
     Fraction(f64),
-}
-
-/// The figure that the table and the tests between methods are about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Metric {
-    /// Mean recall of the classes
-    BalancedAccuracy,
-    /// Share of the images that are right
-    Accuracy,
-    /// Mean F1 of the classes
-    MacroF1,
 }
 
 impl Settings {
@@ -236,16 +224,6 @@ impl Budget {
         match self {
             Self::PerClass(n) => n.to_string(),
             Self::Fraction(fraction) => format!("fraction{fraction}"),
-        }
-    }
-}
-
-impl Metric {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::BalancedAccuracy => "balanced accuracy",
-            Self::Accuracy => "accuracy",
-            Self::MacroF1 => "macro F1",
         }
     }
 }

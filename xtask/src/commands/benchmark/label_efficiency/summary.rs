@@ -7,9 +7,10 @@ use s5cl_eval::{Interval, PairedDifference, SeedSummary};
 use serde::Serialize;
 
 use super::cells::Cell;
+use super::metric::Metric;
 use super::preset::Preset;
-use super::settings::{Budget, Metric, Settings};
-use crate::commands::benchmark::gate::{Figure, Kind};
+use super::settings::{Budget, Settings};
+use crate::commands::benchmark::figure::{Figure, Kind};
 use crate::commands::benchmark::statistics::{
     difference_text, interval_text, over_seeds, paired, spread_text,
 };
@@ -185,7 +186,8 @@ pub(crate) fn figures(settings: &Settings, rows: &[Row]) -> Vec<Figure> {
 #[cfg(test)]
 mod tests {
     use super::super::cells::Cell;
-    use super::super::settings::{Budget, Metric, Settings};
+    use super::super::metric::Metric;
+    use super::super::settings::{Budget, Settings};
     use super::{figures, rows, table};
 
     fn settings() -> Settings {
