@@ -169,14 +169,3 @@ pub(crate) fn write_weights(
     let metadata = BTreeMap::from([(CARD.to_owned(), serde_json::to_string(card)?)]);
     Ok(write_atomic(path, &save_weights(weights, &metadata)?)?)
 }
-
-/// The first of the largest values.
-pub(crate) fn argmax(row: &[f32]) -> usize {
-    let mut best = 0;
-    for (idx, value) in row.iter().enumerate() {
-        if *value > row[best] {
-            best = idx;
-        }
-    }
-    best
-}

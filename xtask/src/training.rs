@@ -180,9 +180,9 @@ impl<'a> Run<'a> {
 
     /// What the hidden labels say of a step's pseudo-labels.
     fn health(&self, record: &StepRecord) -> Option<PseudoLabelHealth> {
+        let pseudo_labels = record.pseudo_labels.as_ref()?;
         let hidden_labels = self.maker.hidden_labels(record.step);
         let n_classes = self.experiment.dataset.n_classes();
-        let pseudo_labels = record.pseudo_labels.as_ref()?;
         Some(PseudoLabelHealth::new(pseudo_labels, &hidden_labels, n_classes))
     }
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use s5cl_data::open_images;
+use s5cl_eval::Probabilities;
 
 use crate::evaluation::write_table;
-use crate::inference::{Predictor, argmax};
+use crate::inference::Predictor;
 use crate::run_folder::{RunFolder, require_folder};
 
 #[derive(clap::Args)]
@@ -36,10 +37,11 @@ impl Args {
         let predictions = predictor.predict(&dataset, &samples, self.workers)?;
 
         let names = &predictor.card.class_names;
-        let rows = predictions.probabilities.chunks(names.len());
-        let rows = dataset.samples.iter().zip(rows).map(|(sample, row)| {
-            let class_idx = argmax(row);
-            let cells = [&sample.id, &names[class_idx], &row[class_idx].to_string()];
+        let probabilities = Probabilities::new(predictions.probabilities, names.len())?;
+        let told = probabilities.predictions().into_iter().zip(probabilities.confidences());
+        let rows = dataset.samples.iter().zip(told).zip(probabilities.rows());
+        let rows = rows.map(|((sample, (class_idx, confidence)), row)| {
+            let cells = [&sample.id, &names[class_idx as usize], &confidence.to_string()];
             (cells.map(String::from).to_vec(), row)
         });
         write_table(&self.out, &["path", "label", "confidence"], names, rows)?;

@@ -8,11 +8,12 @@ use serde::Serialize;
 use crate::error::ReportError;
 
 /// The endings of the names turn on the escaping of HTML.
-const TEMPLATES: [(&str, &str); 10] = [
+const TEMPLATES: [(&str, &str); 11] = [
     ("base.html", include_str!("../../templates/base.html")),
     ("report.html", include_str!("../../templates/report.html")),
     ("comparison.html", include_str!("../../templates/comparison.html")),
     ("benchmark.html", include_str!("../../templates/benchmark.html")),
+    ("sections/warnings.html", include_str!("../../templates/sections/warnings.html")),
     ("sections/classes.html", include_str!("../../templates/sections/classes.html")),
     ("sections/calibration.html", include_str!("../../templates/sections/calibration.html")),
     ("sections/embeddings.html", include_str!("../../templates/sections/embeddings.html")),
