@@ -61,6 +61,9 @@ mod scratch;
 mod simd;
 mod values;
 
+#[cfg(any(feature = "cuda", test))]
+mod cuda;
+
 #[cfg(test)]
 mod checks;
 

@@ -1,5 +1,10 @@
 //! Cross entropy of logits and labels, with its gradient made on the way.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(any(feature = "cuda", test))]
+mod launch;
+
 use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
@@ -22,7 +27,9 @@ pub struct CrossEntropyConfig {
 /// ```
 ///
 /// Exponentials and sums are in f64. When something before the logits can use a gradient, it is
-/// made in the forward pass, where the probabilities are at hand.
+/// made in the forward pass, where the probabilities are at hand. On a CUDA device the sums of a
+/// row are in f32, and a label that is not below `classes` gives NaN, as reading the labels back
+/// would stall the device.
 ///
 /// # Shapes
 ///
@@ -58,6 +65,10 @@ pub fn cross_entropy(
             labels.dtype(),
             labels.shape()
         )
+    }
+    #[cfg(feature = "cuda")]
+    if logits.device().is_cuda() {
+        return cuda::apply(logits, labels, config);
     }
     let labels = labels.to_vec1::<u32>()?;
     if let Some(row) = labels.iter().position(|&label| label as usize >= classes) {
