@@ -243,6 +243,8 @@ void fail(const char* what) {
 
 }  // namespace emulated
 
+#pragma GCC visibility push(default)
+
 // Starts a kernel and waits for its end; 0 if there is no such kernel.
 extern "C" int emulated_launch(const char* name, const unsigned* grid, const unsigned* block,
                                unsigned shared_bytes, void** arguments, int is_backwards) {
@@ -286,3 +288,5 @@ extern "C" void emulated_free(void* memory, size_t bytes) {
     const size_t pages = (whole + page - 1) / page * page;
     munmap(static_cast<unsigned char*>(memory) + whole - pages, pages + page);
 }
+
+#pragma GCC visibility pop

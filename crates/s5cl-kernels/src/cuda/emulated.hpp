@@ -74,6 +74,9 @@ struct Lane {
     Copies copies;
 };
 
+// What is in the library behind this; each kernel's file is a library of its own, so that equal
+// names in two of them are two things.
+#pragma GCC visibility push(default)
 extern Lane* lane;
 extern uint3 block_index, block_size, grid_size;
 extern unsigned char* shared_memory;
@@ -87,6 +90,7 @@ void named_barrier(unsigned id, unsigned count);
 // Lets the other threads go on, for loops that wait for something.
 void poll();
 [[noreturn]] void fail(const char* what);
+#pragma GCC visibility pop
 
 template <class... Parameters, size_t... I>
 void apply_each(void (*kernel)(Parameters...), void** arguments, std::index_sequence<I...>) {
@@ -146,6 +150,13 @@ inline unsigned __ballot_sync(unsigned mask, bool value) {
     unsigned ballot = 0;
     for (unsigned i = 0; i < 32; ++i) ballot |= unsigned(all[i]) << i;
     return ballot;
+}
+template <class T> unsigned __match_any_sync(unsigned mask, T value) {
+    emulated::check_mask(mask);
+    const T* all = emulated::exchange(value);
+    unsigned alike = 0;
+    for (unsigned i = 0; i < 32; ++i) alike |= unsigned(all[i] == value) << i;
+    return alike;
 }
 inline bool __any_sync(unsigned mask, bool value) { return __ballot_sync(mask, value) != 0; }
 inline bool __all_sync(unsigned mask, bool value) { return __ballot_sync(mask, value) == ~0u; }

@@ -151,7 +151,8 @@ fn compiler() -> String {
     std::env::var("CXX").unwrap_or_else(|_unset| "c++".to_owned())
 }
 
-fn compile() -> std::result::Result<PathBuf, String> {
+/// The libraries of the kernels; the first is what the others stand on.
+fn compile() -> std::result::Result<Vec<PathBuf>, String> {
     let compiler = compiler();
     if Command::new(&compiler).arg("--version").output().is_err() {
         return Err(format!("no C++ compiler {compiler} to run CUDA kernels on the CPU"));
@@ -159,29 +160,24 @@ fn compile() -> std::result::Result<PathBuf, String> {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sources = vec![crate_folder.join("src/cuda/emulated.cpp")];
     kernels_below(&crate_folder.join("src"), &mut sources);
-    sources.sort();
-    let objects = Path::new(env!("OUT_DIR")).join(format!("emulated-{}", std::process::id()));
-    std::fs::create_dir_all(&objects).expect("the build's folder can be written");
-    let compiled: Vec<PathBuf> = std::thread::scope(|scope| {
-        let compile = |source: &Path| {
-            let name = source.file_name().expect("a file has a name");
-            let object = objects.join(name).with_extension("o");
-            run(Command::new(&compiler)
-                .args(["-std=c++17", "-O2", "-march=native", "-fPIC", "-ffp-contract=off"])
-                .args(["-Wall", "-Wno-unknown-pragmas", "-Wno-unused-function"])
-                .args(["-Werror", "-DS5CL_EMULATED", "-x", "c++", "-c"])
-                .arg(source)
-                .args(["-I", &crate_folder.join("src/cuda").to_string_lossy(), "-o"])
-                .arg(&object));
-            object
-        };
-        let tasks: Vec<_> =
-            sources.iter().map(|source| scope.spawn(move || compile(source))).collect();
+    let folder = Path::new(env!("OUT_DIR")).join(format!("emulated-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("the build's folder can be written");
+    let compile = |source: &Path| {
+        let name = source.file_name().expect("a file has a name");
+        let library = folder.join(name).with_extension("so");
+        run(Command::new(&compiler)
+            .args(["-std=c++17", "-O2", "-march=native", "-ffp-contract=off", "-shared", "-fPIC"])
+            .args(["-Wall", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-function"])
+            .args(["-fvisibility=hidden", "-DS5CL_EMULATED", "-x", "c++"])
+            .arg(source)
+            .args(["-I", &crate_folder.join("src/cuda").to_string_lossy(), "-o"])
+            .arg(&library));
+        library
+    };
+    Ok(std::thread::scope(|scope| {
+        let tasks: Vec<_> = sources.iter().map(|source| scope.spawn(|| compile(source))).collect();
         tasks.into_iter().map(|task| task.join().expect("every kernel compiles")).collect()
-    });
-    let library = objects.join("libkernels.so");
-    run(Command::new(&compiler).arg("-shared").args(&compiled).arg("-o").arg(&library));
-    Ok(library)
+    }))
 }
 
 fn kernels_below(folder: &Path, sources: &mut Vec<PathBuf>) {
@@ -205,15 +201,21 @@ unsafe extern "C" {
     fn dlsym(library: *mut c_void, name: *const c_char) -> *mut c_void;
 }
 
-fn load(library: &Path) -> std::result::Result<Library, String> {
-    /// Resolves every symbol at once.
-    const RTLD_NOW: c_int = 2;
-    let path = CString::new(library.to_string_lossy().as_bytes()).expect("a path without zeros");
-    // SAFETY: the library was compiled just now, and what it runs at its start enters names only.
-    let handle = unsafe { dlopen(path.as_ptr(), RTLD_NOW) };
+fn load(libraries: &[PathBuf]) -> std::result::Result<Library, String> {
+    /// Resolves every symbol at once, and offers them to the libraries that come after.
+    const RTLD_NOW_GLOBAL: c_int = 2 | 0x100;
+    let open = |library: &PathBuf| {
+        let path = library.to_string_lossy();
+        let path = CString::new(path.as_bytes()).expect("a path without zeros");
+        // SAFETY: the library was compiled just now; at its start it enters names only.
+        let handle = unsafe { dlopen(path.as_ptr(), RTLD_NOW_GLOBAL) };
+        assert!(!handle.is_null(), "{} cannot be loaded", library.display());
+        handle
+    };
+    let handles: Vec<*mut c_void> = libraries.iter().map(open).collect();
+    let handle = handles[0];
     // What is loaded stays when its file is gone.
-    let _ = library.parent().map(std::fs::remove_dir_all);
-    assert!(!handle.is_null(), "the compiled kernels cannot be loaded");
+    let _ = libraries[0].parent().map(std::fs::remove_dir_all);
     let symbol = |name: &std::ffi::CStr| {
         // SAFETY: the handle is that of a library, which is never closed.
         let symbol = unsafe { dlsym(handle, name.as_ptr()) };
@@ -224,10 +226,9 @@ fn load(library: &Path) -> std::result::Result<Library, String> {
     unsafe {
         Ok(Library {
             launch: std::mem::transmute::<*mut c_void, LaunchFunction>(symbol(c"emulated_launch")),
-            allocate: std::mem::transmute::<
-                *mut c_void,
-                unsafe extern "C" fn(usize) -> *mut c_void,
-            >(symbol(c"emulated_allocate")),
+            allocate: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(usize) -> *mut c_void>(
+                symbol(c"emulated_allocate"),
+            ),
             free: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut c_void, usize)>(
                 symbol(c"emulated_free"),
             ),

@@ -90,6 +90,7 @@ impl<G: Gpu, T> Memory<G, T> {
 }
 
 /// Where values are on a device.
+#[repr(transparent)]
 pub(crate) struct Pointer<T> {
     address: u64,
     values: PhantomData<fn() -> T>,
@@ -157,7 +158,12 @@ pub(crate) struct Launch {
 
 impl Launch {
     /// Blocks and threads in one direction, without dynamic shared memory.
-    pub(crate) fn new(module: &'static str, kernel: &'static str, blocks: u32, threads: u32) -> Self {
+    pub(crate) fn new(
+        module: &'static str,
+        kernel: &'static str,
+        blocks: u32,
+        threads: u32,
+    ) -> Self {
         Self { module, kernel, grid: [blocks, 1, 1], block: [threads, 1, 1], shared_bytes: 0 }
     }
 }

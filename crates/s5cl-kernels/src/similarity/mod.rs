@@ -25,6 +25,8 @@ mod relation;
 mod schedule;
 mod tile;
 
+#[cfg(any(feature = "cuda", test))]
+mod gpu;
 #[cfg(test)]
 mod tests;
 
@@ -88,6 +90,11 @@ pub struct Segment<'a> {
 /// about 26,000 values on), it takes as much as one task. The bits of the result do not depend on
 /// the number of threads.
 ///
+/// On a CUDA device memory beyond inputs and outputs is about `8 n dim + 200 n` bytes, and as much
+/// again as the gradient in the backward pass. Similarities are products of numbers of 11 bits, of
+/// 22 where rows have a label in common: the loss is right to about 1e-5 of itself, the gradient
+/// to about 2e-3 of its largest value.
+///
 /// # Shapes
 ///
 /// - `embeddings`: f32 `[n, dim]`, any strides
@@ -97,7 +104,9 @@ pub struct Segment<'a> {
 /// # Errors
 ///
 /// If the shapes or types differ from these, the rows of segments overlap or leave the tensor, a
-/// temperature is not above 0, or a tensor is not on the CPU.
+/// temperature is not above 0, the tensors are not on one device, or there are more than 16
+/// segments on a CUDA device. A temperature that is a tensor on a CUDA device is not read, which
+/// would stall it: one that is not above 0 makes the loss NaN.
 ///
 /// # Source
 ///

@@ -12,11 +12,13 @@ use super::{Reduction, Segment, Temperature, matrix};
 use crate::values::operand;
 
 /// A segment whose values were read and checked.
-struct Part {
-    rows: Range<usize>,
-    temperature: f64,
-    weight: f64,
-    reduction: Reduction,
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pub(super) rows: Range<usize>,
+    /// Of no meaning where the device has it, see [`Part::read`].
+    pub(super) temperature: f64,
+    pub(super) weight: f64,
+    pub(super) reduction: Reduction,
 }
 
 /// The operation, and what its forward pass leaves for the backward pass.
@@ -39,10 +41,15 @@ pub(super) fn apply(
     labels: &Tensor,
     segments: &[Segment<'_>],
 ) -> Result<Tensor> {
-    let labels = read_labels(embeddings, labels)?;
+    check_operands(embeddings, labels)?;
     let parts: Vec<Part> = segments.iter().map(Part::read).collect::<Result<_>>()?;
-    check_rows(&parts, labels.len())?;
-    let temperatures = tracked_temperatures(segments)?;
+    check_rows(&parts, labels.elem_count())?;
+    let temperatures = learned_temperatures(segments, embeddings.device())?;
+    #[cfg(feature = "cuda")]
+    if embeddings.device().is_cuda() {
+        return super::gpu::apply(embeddings, labels, parts, temperatures.as_ref());
+    }
+    let labels = labels.to_vec1()?;
     let is_tracked = embeddings.track_op() || temperatures.is_some();
     let op = Contrast { labels, parts, is_tracked, gradients: OnceLock::new() };
     let embeddings = embeddings.contiguous()?;
@@ -58,8 +65,15 @@ pub(super) fn anchor_losses(
     labels: &Tensor,
     temperature: f64,
 ) -> Result<Tensor> {
-    let labels = read_labels(embeddings, labels)?;
+    check_operands(embeddings, labels)?;
     check_temperature(temperature)?;
+    #[cfg(feature = "cuda")]
+    if embeddings.device().is_cuda() {
+        let (rows, reduction) = (0..labels.elem_count(), Reduction::MeanValid);
+        let part = Part { rows, temperature, weight: 1.0, reduction };
+        return super::gpu::anchor_losses(embeddings, labels, part);
+    }
+    let labels: Vec<u32> = labels.to_vec1()?;
     let embeddings = embeddings.contiguous()?;
     let values = crate::values::Values::of(&embeddings, "contrast")?;
     let dim = embeddings.dim(1)?;
@@ -68,8 +82,8 @@ pub(super) fn anchor_losses(
     Tensor::new(losses, embeddings.device())
 }
 
-/// The labels, one u32 for each row of f32 embeddings.
-fn read_labels(embeddings: &Tensor, labels: &Tensor) -> Result<Vec<u32>> {
+/// Fails unless there is one u32 label for each row of f32 embeddings.
+fn check_operands(embeddings: &Tensor, labels: &Tensor) -> Result<()> {
     let (n, dim) = matrix(embeddings, "contrast")?;
     if dim == 0 || embeddings.dtype() != DType::F32 {
         bail!(
@@ -81,7 +95,7 @@ fn read_labels(embeddings: &Tensor, labels: &Tensor) -> Result<Vec<u32>> {
     if labels.dims() != [n] || labels.dtype() != DType::U32 {
         bail!("contrast: expected u32 labels [{n}], got {:?} {:?}", labels.dtype(), labels.shape())
     }
-    labels.to_vec1()
+    Ok(())
 }
 
 fn check_temperature(temperature: f64) -> Result<()> {
@@ -103,29 +117,38 @@ fn check_rows(parts: &[Part], n: usize) -> Result<()> {
     Ok(())
 }
 
-/// The temperatures as one tensor `[n_segments]`, if any of them is to be learned.
-fn tracked_temperatures(segments: &[Segment<'_>]) -> Result<Option<Tensor>> {
-    let is_tracked = |segment: &Segment<'_>| match segment.temperature {
+/// The temperatures as one tensor `[n_segments]`, if any of them is to be learned, or is where
+/// reading it would stall the device.
+fn learned_temperatures(segments: &[Segment<'_>], device: &Device) -> Result<Option<Tensor>> {
+    let is_learned = |segment: &Segment<'_>| match segment.temperature {
         Temperature::Fixed(_) => false,
-        Temperature::Learned(temperature) => temperature.track_op(),
+        Temperature::Learned(temperature) => temperature.track_op() || is_on_gpu(temperature),
     };
-    if !segments.iter().any(is_tracked) {
+    if !segments.iter().any(is_learned) {
         return Ok(None);
     }
     let scalars: Vec<Tensor> = segments
         .iter()
         .map(|segment| match segment.temperature {
-            Temperature::Fixed(temperature) => Tensor::new(temperature as f32, &Device::Cpu),
+            Temperature::Fixed(temperature) => Tensor::new(temperature as f32, device),
             Temperature::Learned(temperature) => temperature.reshape(())?.to_dtype(DType::F32),
         })
         .collect::<Result<_>>()?;
     Tensor::stack(&scalars, 0).map(Some)
 }
 
+/// Whether the value is on a device that works ahead of the program.
+fn is_on_gpu(tensor: &Tensor) -> bool {
+    !matches!(tensor.device(), Device::Cpu)
+}
+
 impl Part {
+    /// Reads and checks a temperature, unless that would stall a device: there it is taken as it
+    /// is, and one that is not above 0 makes the loss NaN.
     fn read(segment: &Segment<'_>) -> Result<Self> {
         let temperature = match segment.temperature {
             Temperature::Fixed(temperature) => temperature,
+            Temperature::Learned(temperature) if is_on_gpu(temperature) => 1.0,
             Temperature::Learned(temperature) => {
                 temperature.reshape(())?.to_dtype(DType::F64)?.to_scalar()?
             }

@@ -3,11 +3,11 @@
 use crate::similarity::Reduction;
 
 /// Loss, gradient for the rows, gradient for the temperature.
-pub(super) struct Dense {
-    pub(super) loss: f64,
-    pub(super) anchor_losses: Vec<f64>,
-    pub(super) gradient: Vec<f64>,
-    pub(super) temperature_gradient: f64,
+pub(in crate::similarity) struct Dense {
+    pub(in crate::similarity) loss: f64,
+    pub(in crate::similarity) anchor_losses: Vec<f64>,
+    pub(in crate::similarity) gradient: Vec<f64>,
+    pub(in crate::similarity) temperature_gradient: f64,
 }
 
 /// Rows of unit length with their norms, torch's `eps` included.
@@ -20,7 +20,7 @@ fn normalize(values: &[f64], dim: usize) -> (Vec<f64>, Vec<f64>) {
     (values.chunks(dim).zip(&norms).flat_map(divide).collect(), norms)
 }
 
-pub(super) fn dense(
+pub(in crate::similarity) fn dense(
     values: &[f64],
     dim: usize,
     labels: &[u32],

@@ -1,6 +1,6 @@
 //! The fused losses against a dense formula in f64.
 
-mod dense;
+pub(super) mod dense;
 
 mod cases;
 mod cross;

@@ -1,0 +1,258 @@
+// The gradient of the contrastive loss, the backward pass.
+//
+// contrast_gradient  Grid: tiles of 128 rows, slices of 128 numbers of a row. Block: 256 threads.
+//                    Shared: the stream (72 KiB). A block has all of its rows' sums, which nobody
+//                    else adds to; similarities are computed again. Weights and unit rows in f16,
+//                    products and sums in f32.
+// contrast_finish    Grid: tiles of 128 positions. Block: 256 threads. No dynamic shared memory.
+//                    From unit rows to the rows as they came, in f64.
+#include "contrast.cuh"
+
+// Pieces of a slice of the gradient.
+constexpr unsigned SLICE = 2;
+
+// Of every column tile the pieces of the similarities, then those of the slice of its rows.
+struct GradientPlan {
+    const Problem& problem;
+    const Segment& segment;
+    unsigned row, first_chunk, n_values, col, piece = 0;
+
+    DEVICE void fetch(Stage& stage) {
+        if (col >= end_of(segment)) return;
+        const Pieces pieces = pieces_of(problem, segment, row, col);
+        if (piece < pieces.count()) {
+            pieces.fetch(problem, stage, row, col, piece);
+        } else {
+            const unsigned chunk = first_chunk + piece - pieces.count();
+            const size_t start = size_t(col) * problem.width + chunk * CHUNK;
+            fetch_rows<COLS>(stage.cols, problem.high + start, problem.width);
+            if (problem.precision == EXACT) {
+                fetch_rows<COLS>(stage.rows, problem.low + start, problem.width);
+            }
+        }
+        if (++piece == pieces.count() + n_values) {
+            piece = 0;
+            col += COLS;
+        }
+    }
+};
+
+// The weights of 16 rows and COLS columns as left operands of 16 bits.
+using Weights = uint32_t[COLS / 16][4];
+
+DEVICE void pack_weights(Weights& packed, const Similarities& weights) {
+#pragma unroll
+    for (unsigned k = 0; k < COLS / 16; ++k) {
+#pragma unroll
+        for (unsigned i = 0; i < 4; ++i) {
+            const float* const pair = weights[2 * k + i / 2] + i % 2 * 2;
+            packed[k][i] = pack<f16>(pair[0], pair[1]);
+        }
+    }
+}
+
+// What the weights lose in 16 bits.
+DEVICE void keep_rest(Similarities& weights) {
+#pragma unroll
+    for (unsigned n = 0; n < COLS / 8; ++n) {
+#pragma unroll
+        for (unsigned i = 0; i < 4; ++i) {
+            weights[n][i] -= to_float(from_float<f16>(weights[n][i]));
+        }
+    }
+}
+
+// Adds weights times CHUNK numbers of COLS rows: [n][..] as in Similarities.
+DEVICE void add_values(float (*sums)[4], const Weights& weights, const unsigned char* values) {
+    const unsigned lane = threadIdx.x % WARP_SIZE;
+#pragma unroll
+    for (unsigned k = 0; k < COLS / 16; ++k) {
+#pragma unroll
+        for (unsigned n = 0; n < CHUNK / 16; ++n) {
+            uint32_t of_cols[4];
+            load_matrices_transposed(of_cols, values + place(k * 16 + lane % 16, 2 * n + lane / 16));
+            multiply_add_f16(sums[2 * n], weights[k], {of_cols[0], of_cols[1]});
+            multiply_add_f16(sums[2 * n + 1], weights[k], {of_cols[2], of_cols[3]});
+        }
+    }
+}
+
+// What a thread must know of its two rows.
+struct OwnRows {
+    float shares[2], pulls[2], maxima[2];
+    uint32_t labels[2];
+
+    DEVICE OwnRows(const Problem& problem, unsigned row) {
+#pragma unroll
+        for (unsigned i = 0; i < 2; ++i) {
+            shares[i] = problem.shares[row + 8 * i];
+            pulls[i] = problem.pulls[row + 8 * i];
+            maxima[i] = problem.maxima[row + 8 * i];
+            labels[i] = problem.sorted_labels[row + 8 * i];
+        }
+    }
+};
+
+// Similarities become weights: W = E (share_i + share_j) - [same label] (pull_i + pull_j), W_ii = 0.
+template <bool HAS_COMMON_SHIFT>
+DEVICE void weigh(Similarities& values, const Problem& problem, const OwnRows& own, unsigned row,
+                  unsigned col, float scale, bool has_positives) {
+    const bool has_diagonal = row / TILE == col / TILE;
+    const unsigned lane = threadIdx.x % WARP_SIZE, own_row = row + threadIdx.x / WARP_SIZE * 16 + lane / 4;
+#pragma unroll
+    for (unsigned n = 0; n < COLS / 8; ++n) {
+#pragma unroll
+        for (unsigned e = 0; e < 2; ++e) {
+            const unsigned at_col = col + 8 * n + 2 * (lane % 4) + e;
+            const float share = problem.shares[at_col];
+            const float pull = has_positives ? problem.pulls[at_col] : 0.0f;
+            const uint32_t label = has_positives ? problem.sorted_labels[at_col] : 0;
+            const float maximum = HAS_COMMON_SHIFT ? 0.0f : problem.maxima[at_col];
+#pragma unroll
+            for (unsigned i = 0; i < 2; ++i) {
+                float& value = values[n][2 * i + e];
+                float weight;
+                if (HAS_COMMON_SHIFT) {
+                    weight = exp2_fast(fmaf(value, scale, LOG2_WEIGHT_SCALE - scale))
+                        * (own.shares[i] + share);
+                } else {
+                    const float exponent = fmaf(value, scale, LOG2_WEIGHT_SCALE);
+                    weight = exp2_fast(exponent - own.maxima[i]) * own.shares[i]
+                        + exp2_fast(exponent - maximum) * share;
+                }
+                if (has_positives && own.labels[i] == label) weight -= own.pulls[i] + pull;
+                if (has_diagonal && own_row + 8 * i == at_col) weight = 0.0f;
+                value = weight;
+            }
+        }
+    }
+}
+
+KERNEL(256, 1) contrast_gradient(const __grid_constant__ Problem problem) {
+    DYNAMIC_SHARED(shared);
+    const unsigned row = blockIdx.x * TILE, index = segment_of(problem, row);
+    const Segment& segment = problem.segments[index];
+    const double temperature = problem.states[index].temperature;
+    const float scale = float(1.0 / temperature) * LOG2_E;
+    const bool is_common = has_common_shift(temperature), is_exact = problem.precision == EXACT;
+    const unsigned lane = threadIdx.x % WARP_SIZE, warp = threadIdx.x / WARP_SIZE;
+    const unsigned own_row = row + warp * 16 + lane / 4, first_chunk = blockIdx.y * SLICE;
+    const unsigned n_values = min(SLICE, problem.width / CHUNK - first_chunk);
+    const OwnRows own(problem, own_row);
+    Stream<GradientPlan> stream{
+        shared, {problem, segment, row, first_chunk, n_values, segment.first_position}};
+    stream.start();
+    float sums[SLICE * CHUNK / 8][4] = {};
+    for (unsigned col = segment.first_position; col < end_of(segment); col += COLS) {
+        Similarities values;
+        multiply(values, stream, pieces_of(problem, segment, row, col));
+        const bool has_positives = meets_a_label(problem, segment, row, col);
+        if (is_common) {
+            weigh<true>(values, problem, own, row, col, scale, has_positives);
+        } else {
+            weigh<false>(values, problem, own, row, col, scale, has_positives);
+        }
+        Weights weights, rest;
+        pack_weights(weights, values);
+        if (is_exact) {
+            keep_rest(values);
+            pack_weights(rest, values);
+        }
+#pragma unroll
+        for (unsigned chunk = 0; chunk < SLICE; ++chunk) {
+            if (chunk < n_values) {
+                const Stage& stage = stream.take();
+                float(*const of_chunk)[4] = sums + chunk * (CHUNK / 8);
+                add_values(of_chunk, weights, stage.cols);
+                if (is_exact) {
+                    add_values(of_chunk, rest, stage.cols);
+                    add_values(of_chunk, weights, stage.rows);
+                }
+            }
+        }
+    }
+    stream.finish();
+#pragma unroll
+    for (unsigned n = 0; n < SLICE * CHUNK / 8; ++n) {
+        if (n / (CHUNK / 8) >= n_values) continue;
+#pragma unroll
+        for (unsigned i = 0; i < 2; ++i) {
+            const size_t start = size_t(own_row + 8 * i) * problem.width;
+            float* const to = problem.unit_gradient + start + first_chunk * CHUNK + 8 * n + 2 * (lane % 4);
+            *reinterpret_cast<float2*>(to) = make_float2(sums[n][2 * i], sums[n][2 * i + 1]);
+        }
+    }
+}
+EXPORT(contrast_gradient);
+
+// The part of the temperature's gradient that comes through the similarities, and the rest of it.
+DEVICE void add_up(const Problem& problem, double* scratch) {
+    for (unsigned index = 0; index < problem.n_segments; ++index) {
+        const Segment& segment = problem.segments[index];
+        const State& state = problem.states[index];
+        const volatile double* const sums = problem.tile_sums;
+        const unsigned first = segment.first_position / TILE;
+        const unsigned end = first + ceil_div(segment.n_rows, TILE);
+        double product = 0.0;
+        for (unsigned tile = first + threadIdx.x; tile < end; tile += THREADS) {
+            product += sums[size_t(tile) * 3 + 2];
+        }
+        product = block_sum(product, scratch) * state.scale / (state.temperature * WEIGHT_SCALE);
+        double gradient = -product / (2.0 * state.temperature);
+        if (segment.reduction == SUP_CONTRAST_MEAN_ALL) gradient += state.loss / state.temperature;
+        if (!(fabs(state.loss) < __builtin_huge_val())) gradient = __builtin_nan("");
+        if (threadIdx.x == 0) {
+            problem.temperature_gradient[index] =
+                float(gradient * segment.weight * double(*problem.from_above));
+        }
+    }
+    if (threadIdx.x == 0) *problem.ticket = 0;
+}
+
+KERNEL(256) contrast_finish(const __grid_constant__ Problem problem) {
+    constexpr unsigned WARPS = THREADS / WARP_SIZE;
+    __shared__ double scratch[WARPS];
+    __shared__ bool is_last;
+    const unsigned lane = threadIdx.x % WARP_SIZE, warp = threadIdx.x / WARP_SIZE;
+    const unsigned first = blockIdx.x * TILE, index = segment_of(problem, first);
+    const Segment& segment = problem.segments[index];
+    const State& state = problem.states[index];
+    const unsigned end = min(first + TILE, end_of(segment)), dim = problem.dim;
+    // What makes the gradient of rows that are not finite so too.
+    const double factor = fabs(state.loss) < __builtin_huge_val()
+        ? state.scale * segment.weight * double(*problem.from_above)
+            / (state.temperature * WEIGHT_SCALE)
+        : __builtin_nan("");
+    double products = 0.0;
+    for (unsigned position = first + warp; position < end; position += WARPS) {
+        const size_t start = size_t(problem.order[position]) * dim;
+        const float inverse = problem.inverse_norms[position];
+        const float* const of_unit = problem.unit_gradient + size_t(position) * problem.width;
+        double product = 0.0;
+        for (unsigned d = lane; d < dim; d += WARP_SIZE) {
+            product += double(problem.rows[start + d] * inverse) * double(of_unit[d]);
+        }
+        product = warp_sum(product);
+        products += product;
+        // Normalization takes away what lies along the row, unless the row is too short.
+        const double along = inverse < 1e12f ? product : 0.0;
+        for (unsigned d = lane; d < dim; d += WARP_SIZE) {
+            const double z = double(problem.rows[start + d] * inverse);
+            problem.gradient[start + d] =
+                float((double(of_unit[d]) - along * z) * factor * double(inverse));
+        }
+    }
+    if (!problem.temperature_gradient) return;
+    const double sum = block_sum(lane == 0 ? products : 0.0, scratch);
+    if (threadIdx.x == 0) {
+        problem.tile_sums[size_t(blockIdx.x) * 3 + 2] = sum;
+        __threadfence();
+        is_last = atomicAdd(problem.ticket, 1u) == gridDim.x - 1;
+    }
+    __syncthreads();
+    if (is_last) {
+        __threadfence();
+        add_up(problem, scratch);
+    }
+}
+EXPORT(contrast_finish);

@@ -1,0 +1,219 @@
+//! The kernels of the contrastive loss, one after another.
+#![expect(unsafe_code, reason = "kernels are started with raw pointers")]
+
+use candle_core::Result;
+
+use super::problem::{
+    CHUNK, Layout, Precision, Problem, SMALLEST_COMMON_TEMPERATURE, STREAM_BYTES, State, TILE,
+};
+use crate::cuda::{Argument, Gpu, Launch, Memory, Pointer};
+use crate::similarity::op::Part;
+
+/// Threads of the kernels that multiply rows, and of those that prepare and finish them.
+const THREADS: u32 = 256;
+const SORT_THREADS: u32 = 1024;
+/// Counts of 256 digits by 32 warps, and a sum of each warp.
+const SORT_BYTES: u32 = (256 * 32 + 32) * 4;
+/// Warps times columns of a tile, numbers of 4 bytes.
+const COL_SUMS_BYTES: usize = 8 * 64 * 4;
+/// Numbers of a row that a block of the backward pass has.
+const SLICE: usize = 2 * CHUNK;
+
+/// What is contrasted: rows `[n, dim]`, a label for each, and the temperature of each part if they
+/// are on the device.
+#[derive(Clone, Copy)]
+pub(crate) struct Inputs {
+    pub(crate) rows: Pointer<f32>,
+    pub(crate) labels: Pointer<u32>,
+    pub(crate) temperatures: Option<Pointer<f32>>,
+    pub(crate) n: usize,
+    pub(crate) dim: usize,
+}
+
+/// A loss that was computed, with what its gradient takes.
+pub(crate) struct Contrast<G: Gpu> {
+    problem: Problem,
+    layout: Layout,
+    n: usize,
+    _numbers: Numbers<G>,
+}
+
+/// The memory that a problem points to.
+struct Numbers<G: Gpu> {
+    _positions: [Memory<G, u32>; 3],
+    _sorting: Memory<G, u32>,
+    _halves: [Memory<G, u16>; 2],
+    _floats: [Memory<G, f32>; 5],
+    _doubles: [Memory<G, f64>; 3],
+    _partial_sums: Memory<G, f32>,
+    _states: Memory<G, State>,
+    _ticket: Memory<G, u32>,
+}
+
+/// The gradients of rows and temperatures.
+pub(crate) struct Gradients<G: Gpu> {
+    pub(crate) rows: Memory<G, f32>,
+    pub(crate) temperatures: Option<Memory<G, f32>>,
+}
+
+impl<G: Gpu> Contrast<G> {
+    /// The loss, one value, and the loss of each row where there is a place for it.
+    pub(crate) fn forward(
+        gpu: &G,
+        inputs: Inputs,
+        parts: &[Part],
+        precision: Precision,
+        anchor_losses: Option<Pointer<f32>>,
+    ) -> Result<(Self, Memory<G, f32>)> {
+        let mut loss = gpu.allocate(1)?;
+        let contrast = Self::new(gpu, inputs, parts, precision)?;
+        let Self { layout, mut problem, .. } = contrast;
+        problem.loss = loss.pointer();
+        problem.anchor_losses = anchor_losses.unwrap_or(Pointer::NULL);
+        if layout.n_positions == 0 {
+            gpu.clear(&mut loss)?;
+            return Ok((Self { problem, layout, ..contrast }, loss));
+        }
+        let tiles = (layout.n_positions / TILE) as u32;
+        let segments = layout.n_segments as u32;
+        let start = |launch| start(gpu, launch, &problem);
+        start(Launch {
+            shared_bytes: SORT_BYTES,
+            ..Launch::new("prologue", "contrast_sort", segments, SORT_THREADS)
+        })?;
+        start(Launch::new("prologue", "contrast_rows", tiles, THREADS))?;
+        start(Launch {
+            shared_bytes: (8 * inputs.dim) as u32,
+            ..Launch::new("prologue", "contrast_means", tiles, THREADS)
+        })?;
+        // Where a temperature is on the device, only the kernels know which of both is theirs.
+        let is_learned = inputs.temperatures.is_some();
+        let has_common = |part: &Part| part.temperature >= SMALLEST_COMMON_TEMPERATURE;
+        if is_learned || parts.iter().any(has_common) {
+            let of_block = layout.block_tiles * TILE * 2 * 4;
+            start(Launch {
+                shared_bytes: (STREAM_BYTES + COL_SUMS_BYTES + of_block) as u32,
+                ..Launch::new("powers", "contrast_powers", layout.n_pairs as u32, THREADS)
+            })?;
+        }
+        if is_learned || !parts.iter().all(has_common) {
+            start(Launch {
+                shared_bytes: STREAM_BYTES as u32,
+                ..Launch::new("powers", "contrast_own_powers", tiles, THREADS)
+            })?;
+        }
+        start(Launch::new("losses", "contrast_losses", tiles, TILE as u32))?;
+        Ok((Self { problem, layout, ..contrast }, loss))
+    }
+
+    /// The gradients, for a gradient of `from_above`, one value on the device; the rows must still
+    /// be there.
+    pub(crate) fn backward(
+        &self,
+        gpu: &G,
+        from_above: Pointer<f32>,
+        wants_temperatures: bool,
+    ) -> Result<Gradients<G>> {
+        let Self { layout, mut problem, n, .. } = *self;
+        let mut rows = gpu.allocate(n * problem.dim as usize)?;
+        let n_covered: u32 = layout.segments.iter().map(|segment| segment.n_rows).sum();
+        if n_covered as usize != n {
+            gpu.clear(&mut rows)?;
+        }
+        let mut temperatures =
+            wants_temperatures.then(|| gpu.allocate::<f32>(layout.n_segments)).transpose()?;
+        if layout.n_positions == 0 {
+            temperatures.iter_mut().try_for_each(|memory| gpu.clear(memory))?;
+            return Ok(Gradients { rows, temperatures });
+        }
+        let width = problem.width as usize;
+        let unit_gradient = gpu.allocate::<f32>(layout.n_positions * width)?;
+        problem.unit_gradient = unit_gradient.pointer();
+        problem.from_above = from_above;
+        problem.gradient = rows.pointer();
+        problem.temperature_gradient = temperatures.as_ref().map_or(Pointer::NULL, Memory::pointer);
+        let tiles = (layout.n_positions / TILE) as u32;
+        start(
+            gpu,
+            Launch {
+                grid: [tiles, width.div_ceil(SLICE) as u32, 1],
+                shared_bytes: STREAM_BYTES as u32,
+                ..Launch::new("gradient", "contrast_gradient", tiles, THREADS)
+            },
+            &problem,
+        )?;
+        start(gpu, Launch::new("gradient", "contrast_finish", tiles, THREADS), &problem)?;
+        Ok(Gradients { rows, temperatures })
+    }
+
+    fn new(gpu: &G, inputs: Inputs, parts: &[Part], precision: Precision) -> Result<Self> {
+        let layout = Layout::of(parts);
+        let Inputs { n, dim, .. } = inputs;
+        let (positions, width) = (layout.n_positions, dim.next_multiple_of(CHUNK));
+        let tiles = positions / TILE;
+        let u32s = || gpu.allocate::<u32>(positions);
+        let f32s = || gpu.allocate::<f32>(positions);
+        let halves = || gpu.allocate::<u16>(positions * width);
+        let numbers = Numbers {
+            _positions: [u32s()?, u32s()?, u32s()?],
+            _sorting: gpu.allocate(4 * positions)?,
+            _halves: [halves()?, halves()?],
+            _floats: [f32s()?, f32s()?, f32s()?, f32s()?, f32s()?],
+            _doubles: [
+                gpu.allocate(2 * tiles * dim)?,
+                gpu.allocate(positions)?,
+                gpu.allocate(3 * tiles)?,
+            ],
+            _partial_sums: gpu.allocate(layout.n_blocks * positions)?,
+            _states: gpu.allocate(layout.n_segments)?,
+            _ticket: gpu.allocate(1)?,
+        };
+        let [order, sorted_labels, n_positives] =
+            numbers._positions.each_ref().map(Memory::pointer);
+        let [high, low] = numbers._halves.each_ref().map(Memory::pointer);
+        let [inverse_norms, maxima, sums, shares, pulls] =
+            numbers._floats.each_ref().map(Memory::pointer);
+        let [run_sums, means, tile_sums] = numbers._doubles.each_ref().map(Memory::pointer);
+        let problem = Problem {
+            rows: inputs.rows,
+            labels: inputs.labels,
+            temperatures: inputs.temperatures.unwrap_or(Pointer::NULL),
+            order,
+            sorted_labels,
+            high,
+            low,
+            inverse_norms,
+            sorting: numbers._sorting.pointer(),
+            run_sums,
+            means,
+            n_positives,
+            partial_sums: numbers._partial_sums.pointer(),
+            maxima,
+            sums,
+            shares,
+            pulls,
+            tile_sums,
+            states: numbers._states.pointer(),
+            ticket: numbers._ticket.pointer(),
+            loss: Pointer::NULL,
+            anchor_losses: Pointer::NULL,
+            unit_gradient: Pointer::NULL,
+            from_above: Pointer::NULL,
+            gradient: Pointer::NULL,
+            temperature_gradient: Pointer::NULL,
+            n_segments: layout.n_segments as u32,
+            n_positions: positions as u32,
+            dim: dim as u32,
+            width: width as u32,
+            precision: precision as u32,
+            unused: 0,
+            segments: layout.segments,
+        };
+        Ok(Self { problem, layout, n, _numbers: numbers })
+    }
+}
+
+fn start<G: Gpu>(gpu: &G, launch: Launch, problem: &Problem) -> Result<()> {
+    // SAFETY: every kernel of the loss takes a problem, whose memory was allocated for its layout.
+    unsafe { gpu.launch(&launch, &[Argument::structure(problem)]) }
+}

@@ -1,0 +1,17 @@
+//! The contrastive losses on CUDA devices.
+//!
+//! Kernels and what they are given: `contrast.cuh`, `prologue.cu`, `powers.cu`, `losses.cu`,
+//! `gradient.cu`, in the order in which they are started.
+
+#[cfg(feature = "cuda")]
+mod cuda;
+mod launch;
+mod problem;
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(feature = "cuda")]
+pub(super) use cuda::{anchor_losses, apply};
+use launch::{Contrast, Inputs};
+use problem::Precision;
