@@ -78,9 +78,9 @@ pub use optimizer_step::{
     StepConfig, adamax_step, adamw_step, average_step, gradient_norm, sgd_step,
 };
 pub use similarity::{
-    CrossContrast, Neighbors, Positives, Reduction, Segment, Temperature, TopK, contrast,
-    cross_contrast, nt_xent, sup_con, sup_con_anchor_losses, top_k, top_k_of_other_groups,
-    top_k_tensors,
+    CrossContrast, Neighbors, Positives, Reduction, Segment, SimilarityPrecision, Temperature,
+    TopK, contrast, contrast_with_precision, cross_contrast, nt_xent, sup_con,
+    sup_con_anchor_losses, top_k, top_k_of_other_groups, top_k_tensors,
 };
 
 #[cfg(doctest)]

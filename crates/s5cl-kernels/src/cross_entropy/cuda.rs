@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 use super::CrossEntropyConfig;
-use super::launch::launch;
+use super::launch::{Output, launch};
 use crate::cuda::{CudaGpu, operand, values};
 
 /// Cross entropy of logits `[n, classes]` on a CUDA device; shapes and types were checked.
@@ -44,7 +44,8 @@ impl CustomOp1 for CudaCrossEntropy {
         let pointer = operand::<f32>(logits, layout, self.name())?;
         let labels = values::<u32>(&self.labels, self.name())?;
         let wanted = self.gradient.is_some();
-        let (loss, gradient) = launch(&gpu, pointer, labels, [rows, classes], self.config, wanted)?;
+        let Output { loss, gradient } =
+            launch(&gpu, pointer, labels, [rows, classes], self.config, wanted)?;
         if let (Some(place), Some(gradient)) = (&self.gradient, gradient) {
             // A second forward pass of the same operation gives the same gradient.
             let _ = place.set(gpu.tensor(gradient, (rows, classes)));

@@ -9,7 +9,15 @@ use crate::cuda::{Gpu, Launch, Memory, Pointer};
 /// Threads of the one block.
 const THREADS: u32 = 1024;
 
-/// The loss, one value, and the gradient of the logits, if it is wanted.
+/// What the kernel gives.
+pub(super) struct Output<G: Gpu> {
+    /// One value.
+    pub(super) loss: Memory<G, f32>,
+    /// Of the logits, if it was wanted.
+    pub(super) gradient: Option<Memory<G, f32>>,
+}
+
+/// The loss of logits `[rows, classes]`.
 pub(super) fn launch<G: Gpu>(
     gpu: &G,
     logits: Pointer<f32>,
@@ -17,7 +25,7 @@ pub(super) fn launch<G: Gpu>(
     [rows, classes]: [usize; 2],
     config: CrossEntropyConfig,
     wants_gradient: bool,
-) -> Result<(Memory<G, f32>, Option<Memory<G, f32>>)> {
+) -> Result<Output<G>> {
     let loss = gpu.allocate(1)?;
     let gradient = wants_gradient.then(|| gpu.allocate(rows * classes)).transpose()?;
     let of_gradient = gradient.as_ref().map_or(Pointer::NULL, Memory::pointer);
@@ -34,7 +42,7 @@ pub(super) fn launch<G: Gpu>(
     // SAFETY: these are the kernel's parameters; logits and gradient are `rows * classes` values,
     // labels `rows`.
     unsafe { gpu.launch(&launch, &arguments)? };
-    Ok((loss, gradient))
+    Ok(Output { loss, gradient })
 }
 
 #[cfg(test)]
@@ -54,9 +62,8 @@ mod tests {
         let shape = [labels.len(), logits.len() / labels.len()];
         let (logits, labels) = (gpu.upload(logits).unwrap(), gpu.upload(labels).unwrap());
         let config = CrossEntropyConfig { label_smoothing: smoothing };
-        let (loss, gradient) =
-            launch(gpu, logits.pointer(), labels.pointer(), shape, config, true).unwrap();
-        [gpu.download(&loss), gpu.download(&gradient.unwrap())].concat()
+        let output = launch(gpu, logits.pointer(), labels.pointer(), shape, config, true).unwrap();
+        [gpu.download(&output.loss), gpu.download(&output.gradient.unwrap())].concat()
     }
 
     fn on_cpu(logits: &[f32], labels: &[u32], smoothing: f64) -> Vec<f64> {

@@ -2,24 +2,23 @@
 #![expect(unsafe_code, reason = "a driver is asked for memory and kernels by raw pointers")]
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::c_void;
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaFunction, CudaSlice, DevicePtr, DeviceRepr, ValidAsZeroBits, result, sys,
+    CudaFunction, CudaSlice, DevicePtr, DeviceRepr, result, sys,
 };
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaDType, DeviceId, WrapErr};
 use candle_core::op::BackpropOp;
-use candle_core::{
-    CudaDevice, CudaStorage, DType, Error, Layout, Result, Shape, Storage, Tensor, bail,
-};
+use candle_core::{CudaDevice, CudaStorage, Error, Layout, Result, Shape, Storage, Tensor, bail};
 
 use super::{Argument, Gpu, Launch, Memory, Plain, Pointer};
 
 include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 
-/// Shared memory that a kernel has without asking.
+/// Dynamic shared memory that a kernel has without asking.
 const SHARED_BYTES: u32 = 48 * 1024;
 
 /// A CUDA device.
@@ -120,21 +119,21 @@ impl Gpu for CudaGpu {
 
 /// A kernel of a device, loaded when it is started for the first time.
 fn function(device: &CudaDevice, launch: &Launch) -> Result<CudaFunction> {
-    type Functions = HashMap<(DeviceId, &'static str), CudaFunction>;
+    type Functions = HashMap<(DeviceId, &'static str), (CudaFunction, u32)>;
     static LOADED: Mutex<Option<Functions>> = Mutex::new(None);
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     let loaded = loaded.get_or_insert_with(HashMap::new);
-    if let Some(function) = loaded.get(&(device.id(), launch.kernel)) {
-        return Ok(function.clone());
-    }
     let Launch { module, kernel, shared_bytes, .. } = *launch;
-    let function = load(device, module, kernel)?;
-    if shared_bytes > SHARED_BYTES {
+    let (function, most_bytes) = match loaded.entry((device.id(), kernel)) {
+        Entry::Occupied(entry) => entry.into_mut(),
+        Entry::Vacant(entry) => entry.insert((load(device, module, kernel)?, SHARED_BYTES)),
+    };
+    if shared_bytes > *most_bytes {
         let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         function.set_attribute(attribute, shared_bytes as i32).w()?;
+        *most_bytes = shared_bytes;
     }
-    loaded.insert((device.id(), kernel), function.clone());
-    Ok(function)
+    Ok(function.clone())
 }
 
 fn load(device: &CudaDevice, module: &'static str, kernel: &'static str) -> Result<CudaFunction> {

@@ -59,6 +59,23 @@ impl<'a> From<&'a Tensor> for Temperature<'a> {
     }
 }
 
+/// How many bits of the rows take part in a product on a CUDA device; the CPU takes all of f32.
+///
+/// Rows of unit length are split into an upper and a lower half of 11 bits each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SimilarityPrecision {
+    /// The upper halves alone: losses to 1e-4 of themselves, gradients to 5e-3 of the largest on
+    /// rows that are spread out, and to 5e-2 where classes are tight.
+    Fast,
+    /// Both halves where rows have a label in common, at about the same cost: losses to 1e-5,
+    /// gradients to 2e-3.
+    #[default]
+    Mixed,
+    /// Both halves everywhere, and both of the weights of the backward pass: losses to 2e-6,
+    /// gradients to 2e-5, in about twice the time.
+    Exact,
+}
+
 /// Rows that are contrasted with each other and with no others.
 #[derive(Clone, Debug)]
 pub struct Segment<'a> {
@@ -91,9 +108,7 @@ pub struct Segment<'a> {
 /// the number of threads.
 ///
 /// On a CUDA device memory beyond inputs and outputs is about `8 n dim + 200 n` bytes, and as much
-/// again as the gradient in the backward pass. Similarities are products of numbers of 11 bits, of
-/// 22 where rows have a label in common: the loss is right to about 1e-5 of itself, the gradient
-/// to about 2e-3 of its largest value.
+/// again as the gradient in the backward pass; [`SimilarityPrecision`] says how exact it is.
 ///
 /// # Shapes
 ///
@@ -134,7 +149,21 @@ pub struct Segment<'a> {
 /// # }
 /// ```
 pub fn contrast(embeddings: &Tensor, labels: &Tensor, segments: &[Segment<'_>]) -> Result<Tensor> {
-    op::apply(embeddings, labels, segments)
+    contrast_with_precision(embeddings, labels, segments, SimilarityPrecision::default())
+}
+
+/// [`contrast`] with more or fewer bits than by default.
+///
+/// # Errors
+///
+/// As [`contrast`].
+pub fn contrast_with_precision(
+    embeddings: &Tensor,
+    labels: &Tensor,
+    segments: &[Segment<'_>],
+    precision: SimilarityPrecision,
+) -> Result<Tensor> {
+    op::apply(embeddings, labels, segments, precision)
 }
 
 /// [`contrast`] of all rows as one segment: SupCon.

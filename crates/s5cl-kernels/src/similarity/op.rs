@@ -8,7 +8,7 @@ use candle_core::{
 };
 
 use super::square::contrast;
-use super::{Reduction, Segment, Temperature, matrix};
+use super::{Reduction, Segment, SimilarityPrecision, Temperature, matrix};
 use crate::values::operand;
 
 /// A segment whose values were read and checked.
@@ -40,6 +40,7 @@ pub(super) fn apply(
     embeddings: &Tensor,
     labels: &Tensor,
     segments: &[Segment<'_>],
+    precision: SimilarityPrecision,
 ) -> Result<Tensor> {
     check_operands(embeddings, labels)?;
     let parts: Vec<Part> = segments.iter().map(Part::read).collect::<Result<_>>()?;
@@ -47,8 +48,10 @@ pub(super) fn apply(
     let temperatures = learned_temperatures(segments, embeddings.device())?;
     #[cfg(feature = "cuda")]
     if embeddings.device().is_cuda() {
-        return super::gpu::apply(embeddings, labels, parts, temperatures.as_ref());
+        return super::gpu::apply(embeddings, labels, parts, temperatures.as_ref(), precision);
     }
+    // On the CPU all bits of f32 take part.
+    let _ = precision;
     let labels = labels.to_vec1()?;
     let is_tracked = embeddings.track_op() || temperatures.is_some();
     let op = Contrast { labels, parts, is_tracked, gradients: OnceLock::new() };

@@ -7,12 +7,10 @@ use candle_core::{
 };
 
 use super::problem::MOST_SEGMENTS;
-use super::{Contrast, Inputs, Precision};
+use super::{Contrast, Inputs};
 use crate::cuda::{CudaGpu, Gpu, operand, values};
+use crate::similarity::SimilarityPrecision;
 use crate::similarity::op::Part;
-
-/// How much of each number takes part: the loss is that of 22 bits but for negatives.
-const PRECISION: Precision = Precision::Mixed;
 
 /// The loss of rows `[n, dim]` with labels `[n]`, whose shapes were checked; `temperatures` are
 /// those of the parts, where any of them is learned.
@@ -21,6 +19,7 @@ pub(in crate::similarity) fn apply(
     labels: &Tensor,
     parts: Vec<Part>,
     temperatures: Option<&Tensor>,
+    precision: SimilarityPrecision,
 ) -> Result<Tensor> {
     if parts.len() > MOST_SEGMENTS {
         bail!("contrast: a GPU takes at most {MOST_SEGMENTS} segments, got {}", parts.len())
@@ -29,6 +28,7 @@ pub(in crate::similarity) fn apply(
     let op = CudaContrast {
         labels: labels.contiguous()?,
         parts,
+        precision,
         is_tracked,
         computed: Mutex::default(),
     };
@@ -57,13 +57,15 @@ pub(in crate::similarity) fn anchor_losses(
         n,
         dim,
     };
-    Contrast::forward(&gpu, inputs, &[part], PRECISION, Some(losses.pointer()))?;
+    let precision = SimilarityPrecision::Exact;
+    Contrast::forward(&gpu, inputs, &[part], precision, Some(losses.pointer()))?;
     Ok(gpu.tensor(losses, n))
 }
 
 struct CudaContrast {
     labels: Tensor,
     parts: Vec<Part>,
+    precision: SimilarityPrecision,
     is_tracked: bool,
     /// What the backward pass takes; it can be run as often as the graph asks for it.
     computed: Mutex<Option<Contrast<CudaGpu>>>,
@@ -86,7 +88,7 @@ impl CudaContrast {
             n,
             dim,
         };
-        let (contrast, loss) = Contrast::forward(&gpu, inputs, &self.parts, PRECISION, None)?;
+        let (contrast, loss) = Contrast::forward(&gpu, inputs, &self.parts, self.precision, None)?;
         if self.is_tracked {
             let Ok(mut computed) = self.computed.lock() else { bail!("contrast: a pass panicked") };
             *computed = Some(contrast);

@@ -4,9 +4,10 @@
 use candle_core::Result;
 
 use super::problem::{
-    CHUNK, Layout, Precision, Problem, SMALLEST_COMMON_TEMPERATURE, STREAM_BYTES, State, TILE,
+    CHUNK, Layout, Problem, SMALLEST_COMMON_TEMPERATURE, STREAM_BYTES, State, TILE,
 };
 use crate::cuda::{Argument, Gpu, Launch, Memory, Pointer};
+use crate::similarity::SimilarityPrecision;
 use crate::similarity::op::Part;
 
 /// Threads of the kernels that multiply rows, and of those that prepare and finish them.
@@ -62,7 +63,7 @@ impl<G: Gpu> Contrast<G> {
         gpu: &G,
         inputs: Inputs,
         parts: &[Part],
-        precision: Precision,
+        precision: SimilarityPrecision,
         anchor_losses: Option<Pointer<f32>>,
     ) -> Result<(Self, Memory<G, f32>)> {
         let mut loss = gpu.allocate(1)?;
@@ -146,7 +147,12 @@ impl<G: Gpu> Contrast<G> {
         Ok(Gradients { rows, temperatures })
     }
 
-    fn new(gpu: &G, inputs: Inputs, parts: &[Part], precision: Precision) -> Result<Self> {
+    fn new(
+        gpu: &G,
+        inputs: Inputs,
+        parts: &[Part],
+        precision: SimilarityPrecision,
+    ) -> Result<Self> {
         let layout = Layout::of(parts);
         let Inputs { n, dim, .. } = inputs;
         let (positions, width) = (layout.n_positions, dim.next_multiple_of(CHUNK));

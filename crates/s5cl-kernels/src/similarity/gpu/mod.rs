@@ -14,4 +14,3 @@ mod tests;
 #[cfg(feature = "cuda")]
 pub(super) use cuda::{anchor_losses, apply};
 use launch::{Contrast, Inputs};
-use problem::Precision;

@@ -22,18 +22,6 @@ const MOST_BLOCK_TILES: usize = 16;
 /// for each.
 pub(super) const MOST_BLOCKS: usize = 32;
 
-/// How similarities are multiplied: in halves of 16 bits, of which all products but the last are
-/// `Mixed` for tiles that have a label in common, and `Exact` everywhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Precision {
-    /// The upper halves alone.
-    Fast,
-    /// Both halves where two tiles have a label in common.
-    Mixed,
-    /// Both halves everywhere, the weights of the backward pass included.
-    Exact,
-}
-
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(super) struct Segment {

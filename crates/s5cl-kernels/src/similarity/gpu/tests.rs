@@ -3,10 +3,11 @@
 use candle_core::{Device, Tensor, Var};
 
 use super::problem::{MOST_BLOCKS, TILE};
-use super::{Contrast, Inputs, Precision};
+use super::{Contrast, Inputs};
 use crate::checks::{assert_within, draw, gradient};
 use crate::cuda::Gpu;
 use crate::cuda::emulated::{EmulatedGpu, with_emulated_gpu};
+use crate::similarity::SimilarityPrecision as Precision;
 use crate::similarity::op::Part;
 use crate::similarity::tests::dense::{Dense, dense};
 use crate::similarity::{Reduction, sup_con};
