@@ -102,8 +102,8 @@ def gradient(
             exponents -= own_sums[:, None]
         else:
             exponents -= tl.load(sums + columns, mask=columns < n, other=float("inf"))[None, :]
-        # What is behind the last column needs no mask here: its row of z is zero.
-        shares = tl.where(rows[:, None] != columns[None, :], tl.exp2(exponents + LIFT), 0.0)
+        paired = (rows[:, None] != columns[None, :]) & (columns[None, :] < n)
+        shares = tl.where(paired, tl.exp2(exponents + LIFT), 0.0)
         total = tl.dot(shares.to(theirs.dtype), theirs, total, input_precision=PRODUCT)
     columns = tl.arange(0, WIDTH)
     inside = (rows[:, None] < n) & (columns[None, :] < DIM)
