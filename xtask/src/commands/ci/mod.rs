@@ -1,5 +1,6 @@
 //! `ci`: the checks that CI runs, the same locally.
 
+mod cuda;
 mod instructions;
 mod workloads;
 
@@ -27,9 +28,14 @@ pub(crate) struct Args {
     /// The check to run; without it all of them, in this order
     #[arg(value_enum)]
     step: Option<Step>,
-    /// Write what `instructions` counts into benches/instructions.json
+    /// Write what `instructions` counts into benches/instructions.json, or the registers of
+    /// `cuda` into benches/registers.json
     #[arg(long)]
     update: bool,
+    /// Of `cuda` the kernels alone; Rust behind the feature is type-checked where candle's kernels
+    /// were compiled before
+    #[arg(long)]
+    kernels_only: bool,
     /// Only call what is counted and end; `instructions` starts the program so under valgrind
     #[arg(long, hide = true)]
     call_workloads: bool,
@@ -54,6 +60,10 @@ enum Step {
     Benchmark,
     /// No main operation takes more instructions than in benches/instructions.json
     Instructions,
+    /// CUDA kernels compile without spills and with no more registers than in
+    /// benches/registers.json, and the program and its tests link; needs no GPU, installs the
+    /// compiler, and takes ten minutes the first time
+    Cuda,
     /// All tests and examples, the tidy test among them
     Test,
 }
@@ -61,8 +71,13 @@ enum Step {
 impl Args {
     /// Runs the command.
     pub(crate) fn run(self) -> Result<()> {
-        if (self.update || self.call_workloads) && self.step != Some(Step::Instructions) {
-            let message = "--update is only for counts: cargo xtask ci instructions --update";
+        let is_counted = matches!(self.step, Some(Step::Instructions | Step::Cuda));
+        if self.update && !is_counted {
+            let message = "--update is for counts: cargo xtask ci instructions --update, or cuda";
+            return Err(BadInput::new(message).into());
+        }
+        if self.kernels_only && self.step != Some(Step::Cuda) {
+            let message = "--kernels-only is for one step: cargo xtask ci cuda --kernels-only";
             return Err(BadInput::new(message).into());
         }
         if self.call_workloads {
@@ -71,7 +86,7 @@ impl Args {
         let steps = self.step.map_or_else(|| Step::value_variants().to_vec(), |step| vec![step]);
         for step in steps {
             let started = Instant::now();
-            step.run(self.update).with_context(|| format!("ci step {} failed", step.name()))?;
+            step.run(&self).with_context(|| format!("ci step {} failed", step.name()))?;
             println!("ci step {}: {:.0} s", step.name(), started.elapsed().as_secs_f64());
         }
         Ok(())
@@ -83,7 +98,7 @@ impl Step {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
-    fn run(self, update: bool) -> Result<()> {
+    fn run(self, args: &Args) -> Result<()> {
         let deny = ["--", "-D", "warnings"];
         match self {
             Self::Fmt => succeed(&mut cargo(["fmt", "--all", "--check"])),
@@ -98,7 +113,8 @@ impl Step {
             Self::Consumer => consumer(),
             Self::Package => package(),
             Self::Benchmark => quick::check(&workspace_root().join("benches/baselines/quick.json")),
-            Self::Instructions => instructions::check(update),
+            Self::Instructions => instructions::check(args.update),
+            Self::Cuda => cuda::check(args.update, args.kernels_only),
             Self::Test => succeed(&mut cargo(["test", "--workspace"])),
         }
     }
