@@ -21,6 +21,9 @@ include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 /// Dynamic shared memory that a kernel has without asking.
 const SHARED_BYTES: u32 = 48 * 1024;
 
+/// The major number of Hopper's compute capability, with which alone its own instructions run.
+const HOPPER: i32 = 9;
+
 /// A CUDA device.
 #[derive(Clone)]
 pub(crate) struct CudaGpu {
@@ -95,6 +98,11 @@ impl Gpu for CudaGpu {
         let count = self.device.cuda_stream().context().attribute(attribute);
         // Only how work is cut depends on it, which one block does too, if slowly.
         count.map_or(1, |count| count.max(1) as u32)
+    }
+
+    fn is_hopper(&self) -> bool {
+        let capability = self.device.cuda_stream().context().compute_capability();
+        capability.is_ok_and(|(major, _minor)| major == HOPPER)
     }
 
     unsafe fn launch(&self, launch: &Launch, arguments: &[Argument<'_>]) -> Result<()> {

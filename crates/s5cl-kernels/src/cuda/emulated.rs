@@ -15,14 +15,22 @@ pub(crate) struct EmulatedGpu {
     library: &'static Library,
     /// Whether the threads of a block run in the opposite order.
     is_backwards: bool,
+    /// Whether kernels for Hopper are taken where there are some.
+    is_hopper: bool,
 }
 
-/// Runs a check on kernels, with their threads in either order; says so where it cannot.
+/// Runs a check on the portable kernels and on those for Hopper, with the threads of either in one
+/// of both orders; says so where it cannot.
 pub(crate) fn with_emulated_gpu(check: impl Fn(&EmulatedGpu)) {
+    with_emulated_gpus(&[[false, false], [true, true]], check);
+}
+
+/// Runs a check for pairs of whether threads run backwards and whether they are a Hopper's.
+pub(crate) fn with_emulated_gpus(kinds: &[[bool; 2]], check: impl Fn(&EmulatedGpu)) {
     match library() {
         Ok(library) => {
-            for is_backwards in [false, true] {
-                check(&EmulatedGpu { library, is_backwards });
+            for &[is_backwards, is_hopper] in kinds {
+                check(&EmulatedGpu { library, is_backwards, is_hopper });
             }
         }
         Err(reason) => println!("skipped: {reason}"),
@@ -94,6 +102,10 @@ impl Gpu for EmulatedGpu {
     fn n_multiprocessors(&self) -> u32 {
         // Few, so that blocks that take several parts of the work are seen with little work.
         3
+    }
+
+    fn is_hopper(&self) -> bool {
+        self.is_hopper
     }
 
     unsafe fn launch(&self, launch: &Launch, arguments: &[Argument<'_>]) -> Result<()> {

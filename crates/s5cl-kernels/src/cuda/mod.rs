@@ -56,6 +56,9 @@ pub(crate) trait Gpu {
     /// How many blocks of the largest kind the device runs at a time.
     fn n_multiprocessors(&self) -> u32;
 
+    /// Whether the kernels made for Hopper alone run there.
+    fn is_hopper(&self) -> bool;
+
     /// Starts a kernel.
     ///
     /// # Errors

@@ -44,7 +44,9 @@ struct Problem {
     const float* rows;
     const uint32_t* labels;
     const float* temperatures;
-    // By position: its row, its label, the row's halves [position, width] and inverse norm.
+    // By position: its row, its label, the row's halves and inverse norm. Halves lie [position,
+    // width], or, where they are tiled, [chunk, position, CHUNK] with the 16 bytes of a row in the
+    // order of `place`.
     uint32_t* order;
     uint32_t* sorted_labels;
     uint16_t* high;
@@ -78,7 +80,7 @@ struct Problem {
     float* gradient;
     float* temperature_gradient;
     uint32_t n_segments, n_positions, dim, width;
-    uint32_t precision, unused;
+    uint32_t precision, is_tiled;
     Segment segments[MOST_SEGMENTS];
 };
 
@@ -116,6 +118,13 @@ DEVICE bool meets_a_label(const Problem& problem, const Segment& segment, unsign
 // banks.
 DEVICE unsigned place(unsigned row, unsigned unit) {
     return row * (CHUNK * 2) + ((unit ^ (row % 8)) * 16);
+}
+
+// Where number `d` of a position lies among the halves.
+DEVICE size_t half_at(const Problem& problem, unsigned position, unsigned d) {
+    if (!problem.is_tiled) return size_t(position) * problem.width + d;
+    const size_t row = size_t(d / CHUNK) * problem.n_positions + position;
+    return row * CHUNK + (d % CHUNK / 8 ^ position % 8) * 8 + d % 8;
 }
 
 struct alignas(128) Stage {

@@ -6,7 +6,7 @@
 //                    products and sums in f32.
 // contrast_finish    Grid: tiles of 128 positions. Block: 256 threads. No dynamic shared memory.
 //                    From unit rows to the rows as they came, in f64.
-#include "contrast.cuh"
+#include "weights.cuh"
 
 // Pieces of a slice of the gradient.
 constexpr unsigned SLICE = 2;
@@ -40,17 +40,6 @@ struct GradientPlan {
 // The weights of 16 rows and COLS columns as left operands of 16 bits.
 using Weights = uint32_t[COLS / 16][4];
 
-DEVICE void pack_weights(Weights& packed, const Similarities& weights) {
-#pragma unroll
-    for (unsigned k = 0; k < COLS / 16; ++k) {
-#pragma unroll
-        for (unsigned i = 0; i < 4; ++i) {
-            const float* const pair = weights[2 * k + i / 2] + i % 2 * 2;
-            packed[k][i] = pack<f16>(pair[0], pair[1]);
-        }
-    }
-}
-
 // What the weights lose in 16 bits.
 DEVICE void keep_rest(Similarities& weights) {
 #pragma unroll
@@ -77,57 +66,6 @@ DEVICE void add_values(float (*sums)[4], const Weights& weights, const unsigned 
     }
 }
 
-// What a thread must know of its two rows.
-struct OwnRows {
-    float shares[2], pulls[2], maxima[2];
-    uint32_t labels[2];
-
-    DEVICE OwnRows(const Problem& problem, unsigned row) {
-#pragma unroll
-        for (unsigned i = 0; i < 2; ++i) {
-            shares[i] = problem.shares[row + 8 * i];
-            pulls[i] = problem.pulls[row + 8 * i];
-            maxima[i] = problem.maxima[row + 8 * i];
-            labels[i] = problem.sorted_labels[row + 8 * i];
-        }
-    }
-};
-
-// Similarities become weights: W = E (share_i + share_j) - [same label] (pull_i + pull_j), W_ii = 0.
-template <bool HAS_COMMON_SHIFT>
-DEVICE void weigh(Similarities& values, const Problem& problem, const OwnRows& own, unsigned row,
-                  unsigned col, float scale, bool has_positives) {
-    const bool has_diagonal = row / TILE == col / TILE;
-    const unsigned lane = threadIdx.x % WARP_SIZE, own_row = row + threadIdx.x / WARP_SIZE * 16 + lane / 4;
-#pragma unroll
-    for (unsigned n = 0; n < COLS / 8; ++n) {
-#pragma unroll
-        for (unsigned e = 0; e < 2; ++e) {
-            const unsigned at_col = col + 8 * n + 2 * (lane % 4) + e;
-            const float share = problem.shares[at_col];
-            const float pull = has_positives ? problem.pulls[at_col] : 0.0f;
-            const uint32_t label = has_positives ? problem.sorted_labels[at_col] : 0;
-            const float maximum = HAS_COMMON_SHIFT ? 0.0f : problem.maxima[at_col];
-#pragma unroll
-            for (unsigned i = 0; i < 2; ++i) {
-                float& value = values[n][2 * i + e];
-                float weight;
-                if (HAS_COMMON_SHIFT) {
-                    weight = exp2_fast(fmaf(value, scale, LOG2_WEIGHT_SCALE - scale))
-                        * (own.shares[i] + share);
-                } else {
-                    const float exponent = fmaf(value, scale, LOG2_WEIGHT_SCALE);
-                    weight = exp2_fast(exponent - own.maxima[i]) * own.shares[i]
-                        + exp2_fast(exponent - maximum) * share;
-                }
-                if (has_positives && own.labels[i] == label) weight -= own.pulls[i] + pull;
-                if (has_diagonal && own_row + 8 * i == at_col) weight = 0.0f;
-                value = weight;
-            }
-        }
-    }
-}
-
 KERNEL(256, 1) contrast_gradient(const __grid_constant__ Problem problem) {
     DYNAMIC_SHARED(shared);
     const unsigned row = blockIdx.x * TILE, index = segment_of(problem, row);
@@ -147,10 +85,12 @@ KERNEL(256, 1) contrast_gradient(const __grid_constant__ Problem problem) {
         Similarities values;
         multiply(values, stream, pieces_of(problem, segment, row, col));
         const bool has_positives = meets_a_label(problem, segment, row, col);
+        const bool has_diagonal = row / TILE == col / TILE;
+        const unsigned own_col = col + 2 * (lane % 4);
         if (is_common) {
-            weigh<true>(values, problem, own, row, col, scale, has_positives);
+            weigh<true>(values, problem, own, own_row, own_col, scale, has_positives, has_diagonal);
         } else {
-            weigh<false>(values, problem, own, row, col, scale, has_positives);
+            weigh<false>(values, problem, own, own_row, own_col, scale, has_positives, has_diagonal);
         }
         Weights weights, rest;
         pack_weights(weights, values);

@@ -20,6 +20,13 @@ const COL_SUMS_BYTES: usize = 8 * 64 * 4;
 /// Numbers of a row that a block of the backward pass has.
 const SLICE: usize = 2 * CHUNK;
 
+/// The kernels for Hopper, their threads, the most numbers of a row that they take, and the bytes
+/// of 64 numbers of a tile.
+const HOPPER_MODULE: &str = "contrast_sm90a";
+const HOPPER_THREADS: u32 = 384;
+const HOPPER_WIDTH: usize = 128;
+const HOPPER_CHUNK_BYTES: usize = TILE * CHUNK * 2;
+
 /// What is contrasted: rows `[n, dim]`, a label for each, and the temperature of each part if they
 /// are on the device.
 #[derive(Clone, Copy)]
@@ -89,15 +96,10 @@ impl<G: Gpu> Contrast<G> {
         })?;
         // Where a temperature is on the device, only the kernels know which of both is theirs.
         let is_learned = inputs.temperatures.is_some();
-        let has_common = |part: &Part| part.temperature >= SMALLEST_COMMON_TEMPERATURE;
-        if is_learned || parts.iter().any(has_common) {
-            let of_block = layout.block_tiles * TILE * 2 * 4;
-            start(Launch {
-                shared_bytes: (STREAM_BYTES + COL_SUMS_BYTES + of_block) as u32,
-                ..Launch::new("powers", "contrast_powers", layout.n_pairs as u32, THREADS)
-            })?;
+        if is_learned || parts.iter().any(has_common_shift) {
+            start(contrast.powers())?;
         }
-        if is_learned || !parts.iter().all(has_common) {
+        if is_learned || !parts.iter().all(has_common_shift) {
             start(Launch {
                 shared_bytes: STREAM_BYTES as u32,
                 ..Launch::new("powers", "contrast_own_powers", tiles, THREADS)
@@ -133,18 +135,55 @@ impl<G: Gpu> Contrast<G> {
         problem.from_above = from_above;
         problem.gradient = rows.pointer();
         problem.temperature_gradient = temperatures.as_ref().map_or(Pointer::NULL, Memory::pointer);
+        start(gpu, self.gradient(), &problem)?;
         let tiles = (layout.n_positions / TILE) as u32;
-        start(
-            gpu,
-            Launch {
+        start(gpu, Launch::new("gradient", "contrast_finish", tiles, THREADS), &problem)?;
+        Ok(Gradients { rows, temperatures })
+    }
+
+    /// The symmetric pass.
+    fn powers(&self) -> Launch {
+        let Self { problem, layout, .. } = self;
+        let of_block = layout.block_tiles * TILE * 2 * 4;
+        let blocks = layout.n_pairs as u32;
+        if problem.is_tiled == 0 {
+            return Launch {
+                shared_bytes: (STREAM_BYTES + COL_SUMS_BYTES + of_block) as u32,
+                ..Launch::new("powers", "contrast_powers", blocks, THREADS)
+            };
+        }
+        let (kernel, tile_bytes) = match problem.width {
+            64 => ("contrast_powers_64_sm90a", HOPPER_CHUNK_BYTES),
+            _ => ("contrast_powers_128_sm90a", 2 * HOPPER_CHUNK_BYTES),
+        };
+        // Three tiles of rows, two of columns, and two barriers of each; sums of 8 warps.
+        let tiles = 5 * (tile_bytes + 2 * 8);
+        Launch {
+            shared_bytes: (tiles + 8 * TILE * 4 + of_block) as u32,
+            ..Launch::new(HOPPER_MODULE, kernel, blocks, HOPPER_THREADS)
+        }
+    }
+
+    /// The backward pass, up to the gradient of unit rows.
+    fn gradient(&self) -> Launch {
+        let Self { problem, layout, .. } = self;
+        let (tiles, width) = ((layout.n_positions / TILE) as u32, problem.width as usize);
+        if problem.is_tiled == 0 {
+            return Launch {
                 grid: [tiles, width.div_ceil(SLICE) as u32, 1],
                 shared_bytes: STREAM_BYTES as u32,
                 ..Launch::new("gradient", "contrast_gradient", tiles, THREADS)
-            },
-            &problem,
-        )?;
-        start(gpu, Launch::new("gradient", "contrast_finish", tiles, THREADS), &problem)?;
-        Ok(Gradients { rows, temperatures })
+            };
+        }
+        let (kernel, tile_bytes) = match width {
+            64 => ("contrast_gradient_64_sm90a", HOPPER_CHUNK_BYTES),
+            _ => ("contrast_gradient_128_sm90a", 2 * HOPPER_CHUNK_BYTES),
+        };
+        // Two tiles of rows, three of columns, and two barriers of each.
+        Launch {
+            shared_bytes: (5 * (tile_bytes + 2 * 8)) as u32,
+            ..Launch::new(HOPPER_MODULE, kernel, tiles, HOPPER_THREADS)
+        }
     }
 
     fn new(
@@ -156,6 +195,13 @@ impl<G: Gpu> Contrast<G> {
         let layout = Layout::of(parts);
         let Inputs { n, dim, .. } = inputs;
         let (positions, width) = (layout.n_positions, dim.next_multiple_of(CHUNK));
+        // Hopper's kernels are for what is common: rows of any other length, small temperatures
+        // and exact products are left to the portable ones.
+        let is_tiled = gpu.is_hopper()
+            && width <= HOPPER_WIDTH
+            && precision != SimilarityPrecision::Exact
+            && inputs.temperatures.is_none()
+            && parts.iter().all(has_common_shift);
         let tiles = positions / TILE;
         let u32s = || gpu.allocate::<u32>(positions);
         let f32s = || gpu.allocate::<f32>(positions);
@@ -212,11 +258,15 @@ impl<G: Gpu> Contrast<G> {
             dim: dim as u32,
             width: width as u32,
             precision: precision as u32,
-            unused: 0,
+            is_tiled: u32::from(is_tiled),
             segments: layout.segments,
         };
         Ok(Self { problem, layout, n, _numbers: numbers })
     }
+}
+
+fn has_common_shift(part: &Part) -> bool {
+    part.temperature >= SMALLEST_COMMON_TEMPERATURE
 }
 
 fn start<G: Gpu>(gpu: &G, launch: Launch, problem: &Problem) -> Result<()> {

@@ -5,40 +5,16 @@
 //                      multiplied once, for both. Products and sums of a block in f32.
 // contrast_own_powers  Grid: tiles of 128 rows. Block: 256 threads. Shared: the stream. Every row
 //                      with a shift of its own, for temperatures too small for a common one.
-#include "contrast.cuh"
+#include "pairs.cuh"
+#include "weights.cuh"
 
 constexpr unsigned WARPS = THREADS / WARP_SIZE;
-
-// The tiles above the diagonal of two blocks: columns from first to last, and for each its rows.
-struct Pairs {
-    unsigned first_row, end_row, first_col, end_col, row, col;
-
-    DEVICE Pairs(const Segment& segment, unsigned upper, unsigned lower) {
-        const unsigned size = segment.block_tiles * TILE, end = end_of(segment);
-        first_row = row = segment.first_position + upper * size;
-        end_row = min(first_row + size, end);
-        first_col = col = segment.first_position + lower * size;
-        end_col = min(first_col + size, end);
-    }
-
-    DEVICE bool is_done() const { return col >= end_col; }
-    DEVICE bool is_last_row() const { return row + TILE >= min(end_row, col + COLS); }
-
-    DEVICE void advance() {
-        if (is_last_row()) {
-            row = first_row;
-            col += COLS;
-        } else {
-            row += TILE;
-        }
-    }
-};
 
 // What the symmetric pass multiplies next.
 struct PairPlan {
     const Problem& problem;
     const Segment& segment;
-    Pairs pairs;
+    Pairs<COLS> pairs;
     unsigned piece = 0;
 
     DEVICE void fetch(Stage& stage) {
@@ -51,16 +27,6 @@ struct PairPlan {
         }
     }
 };
-
-// The segment and the two blocks of a pair, upper not behind lower.
-DEVICE unsigned pair_of(const Problem& problem, unsigned pair, unsigned& upper, unsigned& lower) {
-    unsigned index = 0;
-    while (index + 1 < problem.n_segments && pair >= problem.segments[index + 1].first_pair) ++index;
-    unsigned rest = pair - problem.segments[index].first_pair;
-    for (lower = 0; rest > lower; ++lower) rest -= lower + 1;
-    upper = rest;
-    return index;
-}
 
 KERNEL(256, 2) contrast_powers(const __grid_constant__ Problem problem) {
     DYNAMIC_SHARED(shared);
@@ -78,7 +44,7 @@ KERNEL(256, 2) contrast_powers(const __grid_constant__ Problem problem) {
     const float scale = float(1.0 / temperature) * LOG2_E;
     const unsigned lane = threadIdx.x % WARP_SIZE, warp = threadIdx.x / WARP_SIZE;
     const unsigned end = end_of(segment);
-    Pairs pairs(segment, upper, lower);
+    Pairs<COLS> pairs(segment, upper, lower);
     Stream<PairPlan> stream{shared, {problem, segment, pairs}};
     stream.start();
     float col_sums[COLS / 4] = {};
@@ -89,34 +55,10 @@ KERNEL(256, 2) contrast_powers(const __grid_constant__ Problem problem) {
         const bool is_masked = row + TILE > col || col + COLS > end || row + TILE > end;
         const unsigned own_row = row + warp * 16 + lane / 4, own_col = col + 2 * (lane % 4);
         float row_sums[2] = {};
-#pragma unroll
-        for (unsigned n = 0; n < COLS / 8; ++n) {
-#pragma unroll
-            for (unsigned i = 0; i < 4; ++i) {
-                float power = exp2_fast(fmaf(similarities[n][i], scale, -scale));
-                const unsigned i_row = own_row + 8 * (i / 2), i_col = own_col + 8 * n + i % 2;
-                if (is_masked && !(i_row < i_col && i_col < end)) power = 0.0f;
-                row_sums[i / 2] += power;
-                col_sums[2 * n + i % 2] += power;
-            }
-        }
-#pragma unroll
-        for (unsigned i = 0; i < 2; ++i) {
-            row_sums[i] += __shfl_xor_sync(WHOLE_WARP, row_sums[i], 1);
-            row_sums[i] += __shfl_xor_sync(WHOLE_WARP, row_sums[i], 2);
-            // No other thread has these rows.
-            if (lane % 4 == 0) of_rows[own_row + 8 * i - pairs.first_row] += row_sums[i];
-        }
+        add_powers(similarities, scale, is_masked, own_row, own_col, end, row_sums, col_sums);
+        keep_row_sums(row_sums, of_rows + (own_row - pairs.first_row));
         if (!pairs.is_last_row()) continue;
-#pragma unroll
-        for (unsigned i = 0; i < COLS / 4; ++i) {
-            float sum = col_sums[i];
-            for (unsigned bits = 4; bits < WARP_SIZE; bits *= 2) {
-                sum += __shfl_xor_sync(WHOLE_WARP, sum, bits);
-            }
-            if (lane < 4) of_warps[warp * COLS + 8 * (i / 2) + 2 * lane + i % 2] = sum;
-            col_sums[i] = 0.0f;
-        }
+        keep_col_sums<COLS / 8>(col_sums, of_warps + warp * COLS);
         __syncthreads();
         if (threadIdx.x < COLS) {
             float sum = 0.0f;
@@ -125,17 +67,8 @@ KERNEL(256, 2) contrast_powers(const __grid_constant__ Problem problem) {
         }
     }
     stream.finish();
-    // A block of rows has one sum for each block that it meets.
-    const size_t n_positions = problem.n_positions;
-    for (unsigned i = threadIdx.x; i < size; i += THREADS) {
-        const unsigned at_row = pairs.first_row + i, at_col = pairs.first_col + i;
-        if (upper == lower) {
-            if (at_row < end) problem.partial_sums[upper * n_positions + at_row] = of_rows[i] + of_cols[i];
-            continue;
-        }
-        if (at_row < end) problem.partial_sums[lower * n_positions + at_row] = of_rows[i];
-        if (at_col < end) problem.partial_sums[upper * n_positions + at_col] = of_cols[i];
-    }
+    write_partial_sums(problem, of_rows, of_cols, upper, lower, pairs.first_row, pairs.first_col, size,
+                       end, threadIdx.x, THREADS);
 }
 EXPORT(contrast_powers);
 

@@ -96,7 +96,7 @@ pub(super) struct Problem {
     pub(super) dim: u32,
     pub(super) width: u32,
     pub(super) precision: u32,
-    pub(super) unused: u32,
+    pub(super) is_tiled: u32,
     pub(super) segments: [Segment; MOST_SEGMENTS],
 }
 

@@ -145,12 +145,12 @@ KERNEL(256) contrast_rows(const __grid_constant__ Problem problem) {
             problem.inverse_norms[position] = inverse;
             if (!(norm < __builtin_huge_val())) atomicOr(&problem.states[index].is_not_finite, 1u);
         }
-        const size_t start = size_t(position) * problem.width;
         for (unsigned d = lane; d < problem.width; d += WARP_SIZE) {
             const float value = is_there && d < dim ? row[d] * inverse : 0.0f;
             const f16 high = from_float<f16>(value);
-            problem.high[start + d] = high.bits;
-            problem.low[start + d] = from_float<f16>(value - to_float(high)).bits;
+            const size_t at = half_at(problem, position, d);
+            problem.high[at] = high.bits;
+            problem.low[at] = from_float<f16>(value - to_float(high)).bits;
         }
     }
     __syncthreads();

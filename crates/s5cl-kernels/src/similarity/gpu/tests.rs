@@ -1,12 +1,14 @@
 //! The kernels, run on the CPU, against the formula pair by pair in f64.
 
+use std::cell::RefCell;
+
 use candle_core::{Device, Tensor, Var};
 
 use super::problem::{MOST_BLOCKS, TILE};
 use super::{Contrast, Inputs};
 use crate::checks::{assert_within, draw, gradient};
 use crate::cuda::Gpu;
-use crate::cuda::emulated::{EmulatedGpu, with_emulated_gpu};
+use crate::cuda::emulated::{EmulatedGpu, with_emulated_gpu, with_emulated_gpus};
 use crate::similarity::SimilarityPrecision as Precision;
 use crate::similarity::op::Part;
 use crate::similarity::tests::dense::{Dense, dense};
@@ -281,4 +283,21 @@ fn contrast_kernels_agree_on_batches_at_the_edge() {
             tolerance,
         );
     });
+}
+
+#[test]
+fn contrast_kernels_do_not_depend_on_the_order_of_threads() {
+    let (n, dim) = (390, 70);
+    let (values, labels) = (draw(6, n * dim), labels(n, 5));
+    for is_hopper in [false, true] {
+        let first = RefCell::new(None);
+        with_emulated_gpus(&[[false, is_hopper], [true, is_hopper]], |gpu| {
+            let part = whole(n, 0.1, Reduction::MeanValid);
+            let Found { loss, gradient, .. } =
+                run(gpu, &values, dim, &labels, &[part], Precision::Mixed);
+            let bits: Vec<u32> = gradient.into_iter().chain([loss]).map(f32::to_bits).collect();
+            let mut first = first.borrow_mut();
+            assert!(first.get_or_insert_with(|| bits.clone()) == &bits, "Hopper: {is_hopper}");
+        });
+    }
 }
