@@ -209,7 +209,8 @@ DEVICE void gradient(const Problem& problem, unsigned char* shared) {
     const unsigned thread = threadIdx.x - WARPGROUP, lane = thread % WARP_SIZE;
     const unsigned own_row = row + thread / WARP_SIZE * 16 + lane / 4;
     const unsigned own_bytes = thread / WARPGROUP * (CHUNK_BYTES / 2);
-    const OwnRows own_numbers(problem, own_row);
+    const RowNumbers numbers = numbers_of(problem);
+    const OwnRows own_numbers(numbers, own_row);
     const unsigned char* const high = own.peek(0) + own_bytes;
     const unsigned char* const low = own.peek(1) + own_bytes;
     Sums<WIDTH> sums = {};
@@ -225,7 +226,7 @@ DEVICE void gradient(const Problem& problem, unsigned char* shared) {
         products_wait<0>();
         const bool has_positives = meets_a_label(problem, segment, row, col)
             || (col + COLS < end && meets_a_label(problem, segment, row, col + COLS));
-        weigh<true>(values, problem, own_numbers, own_row, col + 2 * (lane % 4), scale,
+        weigh<true>(values, numbers, own_numbers, own_row, col + 2 * (lane % 4), scale,
                     has_positives, row == col);
         uint32_t weights[TILE / 16][4];
         pack_weights(weights, values);

@@ -7,7 +7,7 @@ use candle_core::{
 };
 
 use super::problem::MOST_SEGMENTS;
-use super::{Contrast, Inputs};
+use super::{Contrast, Inputs, small};
 use crate::cuda::{CudaGpu, Gpu, operand, values};
 use crate::similarity::SimilarityPrecision;
 use crate::similarity::op::Part;
@@ -68,7 +68,13 @@ struct CudaContrast {
     precision: SimilarityPrecision,
     is_tracked: bool,
     /// What the backward pass takes; it can be run as often as the graph asks for it.
-    computed: Mutex<Option<Contrast<CudaGpu>>>,
+    computed: Mutex<Option<Computed>>,
+}
+
+enum Computed {
+    /// Of few rows the gradient for 1 from above, made with the loss.
+    Gradient(Tensor),
+    Contrast(Contrast<CudaGpu>),
 }
 
 impl CudaContrast {
@@ -88,11 +94,17 @@ impl CudaContrast {
             n,
             dim,
         };
-        let (contrast, loss) = Contrast::forward(&gpu, inputs, &self.parts, self.precision, None)?;
-        if self.is_tracked {
-            let Ok(mut computed) = self.computed.lock() else { bail!("contrast: a pass panicked") };
-            *computed = Some(contrast);
-        }
+        let (computed, loss) = if small::fits(&inputs, &self.parts) {
+            let small::Output { loss, gradient } =
+                small::contrast(&gpu, inputs, &self.parts, self.is_tracked)?;
+            (gradient.map(|g| Computed::Gradient(gpu.tensor(g, (n, dim)))), loss)
+        } else {
+            let (contrast, loss) =
+                Contrast::forward(&gpu, inputs, &self.parts, self.precision, None)?;
+            (self.is_tracked.then_some(Computed::Contrast(contrast)), loss)
+        };
+        let Ok(mut place) = self.computed.lock() else { bail!("contrast: a pass panicked") };
+        *place = computed;
         Ok((gpu.storage(loss), ().into()))
     }
 
@@ -104,8 +116,12 @@ impl CudaContrast {
         wants_temperatures: bool,
     ) -> Result<(Tensor, Option<Tensor>)> {
         let Ok(computed) = self.computed.lock() else { bail!("contrast: a pass panicked") };
-        let Some(contrast) = &*computed else {
-            bail!("contrast: the backward pass needs the forward pass of a tracked tensor")
+        let contrast = match &*computed {
+            Some(Computed::Contrast(contrast)) => contrast,
+            Some(Computed::Gradient(gradient)) => {
+                return Ok((gradient.broadcast_mul(from_above)?, None));
+            }
+            None => bail!("contrast: the backward pass needs the forward pass of a tracked tensor"),
         };
         let gpu = CudaGpu::of(embeddings.device().as_cuda_device()?);
         let from_above = from_above.contiguous()?;

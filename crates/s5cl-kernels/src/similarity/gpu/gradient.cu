@@ -6,7 +6,7 @@
 //                    products and sums in f32.
 // contrast_finish    Grid: tiles of 128 positions. Block: 256 threads. No dynamic shared memory.
 //                    From unit rows to the rows as they came, in f64.
-#include "weights.cuh"
+#include "values.cuh"
 
 // Pieces of a slice of the gradient.
 constexpr unsigned SLICE = 2;
@@ -37,35 +37,6 @@ struct GradientPlan {
     }
 };
 
-// The weights of 16 rows and COLS columns as left operands of 16 bits.
-using Weights = uint32_t[COLS / 16][4];
-
-// What the weights lose in 16 bits.
-DEVICE void keep_rest(Similarities& weights) {
-#pragma unroll
-    for (unsigned n = 0; n < COLS / 8; ++n) {
-#pragma unroll
-        for (unsigned i = 0; i < 4; ++i) {
-            weights[n][i] -= to_float(from_float<f16>(weights[n][i]));
-        }
-    }
-}
-
-// Adds weights times CHUNK numbers of COLS rows: [n][..] as in Similarities.
-DEVICE void add_values(float (*sums)[4], const Weights& weights, const unsigned char* values) {
-    const unsigned lane = threadIdx.x % WARP_SIZE;
-#pragma unroll
-    for (unsigned k = 0; k < COLS / 16; ++k) {
-#pragma unroll
-        for (unsigned n = 0; n < CHUNK / 16; ++n) {
-            uint32_t of_cols[4];
-            load_matrices_transposed(of_cols, values + place(k * 16 + lane % 16, 2 * n + lane / 16));
-            multiply_add_f16(sums[2 * n], weights[k], {of_cols[0], of_cols[1]});
-            multiply_add_f16(sums[2 * n + 1], weights[k], {of_cols[2], of_cols[3]});
-        }
-    }
-}
-
 KERNEL(256, 1) contrast_gradient(const __grid_constant__ Problem problem) {
     DYNAMIC_SHARED(shared);
     const unsigned row = blockIdx.x * TILE, index = segment_of(problem, row);
@@ -76,7 +47,8 @@ KERNEL(256, 1) contrast_gradient(const __grid_constant__ Problem problem) {
     const unsigned lane = threadIdx.x % WARP_SIZE, warp = threadIdx.x / WARP_SIZE;
     const unsigned own_row = row + warp * 16 + lane / 4, first_chunk = blockIdx.y * SLICE;
     const unsigned n_values = min(SLICE, problem.width / CHUNK - first_chunk);
-    const OwnRows own(problem, own_row);
+    const RowNumbers numbers = numbers_of(problem);
+    const OwnRows own(numbers, own_row);
     Stream<GradientPlan> stream{
         shared, {problem, segment, row, first_chunk, n_values, segment.first_position}};
     stream.start();
@@ -88,9 +60,9 @@ KERNEL(256, 1) contrast_gradient(const __grid_constant__ Problem problem) {
         const bool has_diagonal = row / TILE == col / TILE;
         const unsigned own_col = col + 2 * (lane % 4);
         if (is_common) {
-            weigh<true>(values, problem, own, own_row, own_col, scale, has_positives, has_diagonal);
+            weigh<true>(values, numbers, own, own_row, own_col, scale, has_positives, has_diagonal);
         } else {
-            weigh<false>(values, problem, own, own_row, own_col, scale, has_positives, has_diagonal);
+            weigh<false>(values, numbers, own, own_row, own_col, scale, has_positives, has_diagonal);
         }
         Weights weights, rest;
         pack_weights(weights, values);

@@ -3,9 +3,7 @@
 
 use candle_core::Result;
 
-use super::problem::{
-    CHUNK, Layout, Problem, SMALLEST_COMMON_TEMPERATURE, STREAM_BYTES, State, TILE,
-};
+use super::problem::{CHUNK, Inputs, Layout, Problem, STREAM_BYTES, State, TILE, has_common_shift};
 use crate::cuda::{Argument, Gpu, Launch, Memory, Pointer};
 use crate::similarity::SimilarityPrecision;
 use crate::similarity::op::Part;
@@ -26,17 +24,6 @@ const HOPPER_MODULE: &str = "contrast_sm90a";
 const HOPPER_THREADS: u32 = 384;
 const HOPPER_WIDTH: usize = 128;
 const HOPPER_CHUNK_BYTES: usize = TILE * CHUNK * 2;
-
-/// What is contrasted: rows `[n, dim]`, a label for each, and the temperature of each part if they
-/// are on the device.
-#[derive(Clone, Copy)]
-pub(crate) struct Inputs {
-    pub(crate) rows: Pointer<f32>,
-    pub(crate) labels: Pointer<u32>,
-    pub(crate) temperatures: Option<Pointer<f32>>,
-    pub(crate) n: usize,
-    pub(crate) dim: usize,
-}
 
 /// A loss that was computed, with what its gradient takes.
 pub(crate) struct Contrast<G: Gpu> {
@@ -194,7 +181,7 @@ impl<G: Gpu> Contrast<G> {
     ) -> Result<Self> {
         let layout = Layout::of(parts);
         let Inputs { n, dim, .. } = inputs;
-        let (positions, width) = (layout.n_positions, dim.next_multiple_of(CHUNK));
+        let (positions, width) = (layout.n_positions, inputs.width());
         // Hopper's kernels are for what is common: rows of any other length, small temperatures
         // and exact products are left to the portable ones.
         let is_tiled = gpu.is_hopper()
@@ -227,9 +214,6 @@ impl<G: Gpu> Contrast<G> {
             numbers._floats.each_ref().map(Memory::pointer);
         let [run_sums, means, tile_sums] = numbers._doubles.each_ref().map(Memory::pointer);
         let problem = Problem {
-            rows: inputs.rows,
-            labels: inputs.labels,
-            temperatures: inputs.temperatures.unwrap_or(Pointer::NULL),
             order,
             sorted_labels,
             high,
@@ -247,26 +231,13 @@ impl<G: Gpu> Contrast<G> {
             tile_sums,
             states: numbers._states.pointer(),
             ticket: numbers._ticket.pointer(),
-            loss: Pointer::NULL,
-            anchor_losses: Pointer::NULL,
-            unit_gradient: Pointer::NULL,
-            from_above: Pointer::NULL,
-            gradient: Pointer::NULL,
-            temperature_gradient: Pointer::NULL,
-            n_segments: layout.n_segments as u32,
             n_positions: positions as u32,
-            dim: dim as u32,
-            width: width as u32,
             precision: precision as u32,
             is_tiled: u32::from(is_tiled),
-            segments: layout.segments,
+            ..Problem::new(inputs, layout.segments, layout.n_segments)
         };
         Ok(Self { problem, layout, n, _numbers: numbers })
     }
-}
-
-fn has_common_shift(part: &Part) -> bool {
-    part.temperature >= SMALLEST_COMMON_TEMPERATURE
 }
 
 fn start<G: Gpu>(gpu: &G, launch: Launch, problem: &Problem) -> Result<()> {

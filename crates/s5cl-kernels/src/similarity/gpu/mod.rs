@@ -1,16 +1,19 @@
 //! The contrastive losses on CUDA devices.
 //!
 //! Kernels and what they are given: `contrast.cuh`, `prologue.cu`, `powers.cu`, `losses.cu`,
-//! `gradient.cu`, in the order in which they are started.
+//! `gradient.cu`, in the order in which they are started; `contrast_sm90a.cu` has the large ones for
+//! Hopper, and `small.cu` all of it for few rows.
 
 #[cfg(feature = "cuda")]
 mod cuda;
 mod launch;
 mod problem;
+mod small;
 
 #[cfg(test)]
 mod tests;
 
 #[cfg(feature = "cuda")]
 pub(super) use cuda::{anchor_losses, apply};
-use launch::{Contrast, Inputs};
+use launch::Contrast;
+use problem::Inputs;

@@ -14,7 +14,7 @@ pub(super) const STREAM_BYTES: usize = 3 * (TILE + 64) * CHUNK * 2;
 /// Segments that one problem may have.
 pub(super) const MOST_SEGMENTS: usize = 16;
 /// Temperatures from here on have one shift for all powers of a segment.
-pub(super) const SMALLEST_COMMON_TEMPERATURE: f64 = 0.0229;
+const SMALLEST_COMMON_TEMPERATURE: f64 = 0.0229;
 
 /// Tiles of a block of the symmetric pass, at most: the sums of a block are in shared memory.
 const MOST_BLOCK_TILES: usize = 16;
@@ -40,7 +40,7 @@ pub(super) struct Segment {
 
 impl Segment {
     /// Behind the last one.
-    const NONE: Self = Self {
+    pub(super) const NONE: Self = Self {
         first_row: 0,
         n_rows: 0,
         first_position: 0,
@@ -53,6 +53,24 @@ impl Segment {
         weight: 0.0,
         base_temperature: 1.0,
     };
+
+    /// A part, before it has a place among others.
+    pub(super) fn of(part: &Part) -> Self {
+        let (reduction, base_temperature) = match part.reduction {
+            Reduction::MeanValid => (0, 1.0),
+            Reduction::PmlAvgNonZero => (1, 1.0),
+            Reduction::SupContrastMeanAll { base_temperature } => (2, base_temperature),
+        };
+        Self {
+            first_row: part.rows.start as u32,
+            n_rows: part.rows.len() as u32,
+            reduction,
+            temperature: part.temperature,
+            weight: part.weight,
+            base_temperature,
+            ..Self::NONE
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -106,6 +124,74 @@ unsafe impl Plain for State {}
 // SAFETY: as above; no problem is made of bytes from the device.
 unsafe impl Plain for Problem {}
 
+impl Problem {
+    /// A problem that points to nothing but what is given.
+    pub(super) fn new(
+        inputs: Inputs,
+        segments: [Segment; MOST_SEGMENTS],
+        n_segments: usize,
+    ) -> Self {
+        Self {
+            rows: inputs.rows,
+            labels: inputs.labels,
+            temperatures: inputs.temperatures.unwrap_or(Pointer::NULL),
+            order: Pointer::NULL,
+            sorted_labels: Pointer::NULL,
+            high: Pointer::NULL,
+            low: Pointer::NULL,
+            inverse_norms: Pointer::NULL,
+            sorting: Pointer::NULL,
+            run_sums: Pointer::NULL,
+            means: Pointer::NULL,
+            n_positives: Pointer::NULL,
+            partial_sums: Pointer::NULL,
+            maxima: Pointer::NULL,
+            sums: Pointer::NULL,
+            shares: Pointer::NULL,
+            pulls: Pointer::NULL,
+            tile_sums: Pointer::NULL,
+            states: Pointer::NULL,
+            ticket: Pointer::NULL,
+            loss: Pointer::NULL,
+            anchor_losses: Pointer::NULL,
+            unit_gradient: Pointer::NULL,
+            from_above: Pointer::NULL,
+            gradient: Pointer::NULL,
+            temperature_gradient: Pointer::NULL,
+            n_segments: n_segments as u32,
+            n_positions: 0,
+            dim: inputs.dim as u32,
+            width: inputs.width() as u32,
+            precision: 0,
+            is_tiled: 0,
+            segments,
+        }
+    }
+}
+
+/// What is contrasted: rows `[n, dim]`, a label for each, and the temperature of each part if they
+/// are on the device.
+#[derive(Clone, Copy)]
+pub(crate) struct Inputs {
+    pub(crate) rows: Pointer<f32>,
+    pub(crate) labels: Pointer<u32>,
+    pub(crate) temperatures: Option<Pointer<f32>>,
+    pub(crate) n: usize,
+    pub(crate) dim: usize,
+}
+
+impl Inputs {
+    /// Numbers of a row with the zeros behind it.
+    pub(super) fn width(&self) -> usize {
+        self.dim.next_multiple_of(CHUNK)
+    }
+}
+
+/// Whether the powers of a part have one shift.
+pub(super) fn has_common_shift(part: &Part) -> bool {
+    part.temperature >= SMALLEST_COMMON_TEMPERATURE
+}
+
 /// The segments of a problem, and how much work they are.
 #[derive(Clone, Copy)]
 pub(super) struct Layout {
@@ -134,23 +220,12 @@ impl Layout {
             let n_tiles = part.rows.len().div_ceil(TILE);
             let block_tiles = n_tiles.div_ceil(MOST_BLOCKS).clamp(1, MOST_BLOCK_TILES);
             let n_blocks = n_tiles.div_ceil(block_tiles);
-            let (reduction, base_temperature) = match part.reduction {
-                Reduction::MeanValid => (0, 1.0),
-                Reduction::PmlAvgNonZero => (1, 1.0),
-                Reduction::SupContrastMeanAll { base_temperature } => (2, base_temperature),
-            };
             *segment = Segment {
-                first_row: part.rows.start as u32,
-                n_rows: part.rows.len() as u32,
                 first_position: layout.n_positions as u32,
-                reduction,
                 block_tiles: block_tiles as u32,
                 n_blocks: n_blocks as u32,
                 first_pair: layout.n_pairs as u32,
-                unused: 0,
-                temperature: part.temperature,
-                weight: part.weight,
-                base_temperature,
+                ..Segment::of(part)
             };
             layout.n_positions += n_tiles * TILE;
             layout.n_pairs += n_blocks * (n_blocks + 1) / 2;

@@ -69,35 +69,48 @@ DEVICE void write_partial_sums(const Problem& problem, const float* of_rows, con
     }
 }
 
-// What a thread must know of its two rows.
+// What the backward pass must know of rows, by position; no maxima where the shift is common.
+struct RowNumbers {
+    const float* shares;
+    const float* pulls;
+    const float* maxima;
+    const uint32_t* labels;
+};
+
+DEVICE RowNumbers numbers_of(const Problem& problem) {
+    return {problem.shares, problem.pulls, problem.maxima, problem.sorted_labels};
+}
+
+// Those of a thread's two rows.
 struct OwnRows {
     float shares[2], pulls[2], maxima[2];
     uint32_t labels[2];
 
-    DEVICE OwnRows(const Problem& problem, unsigned row) {
+    DEVICE OwnRows(const RowNumbers& numbers, unsigned row) {
 #pragma unroll
         for (unsigned i = 0; i < 2; ++i) {
-            shares[i] = problem.shares[row + 8 * i];
-            pulls[i] = problem.pulls[row + 8 * i];
-            maxima[i] = problem.maxima[row + 8 * i];
-            labels[i] = problem.sorted_labels[row + 8 * i];
+            shares[i] = numbers.shares[row + 8 * i];
+            pulls[i] = numbers.pulls[row + 8 * i];
+            maxima[i] = numbers.maxima ? numbers.maxima[row + 8 * i] : 0.0f;
+            labels[i] = numbers.labels[row + 8 * i];
         }
     }
 };
 
 // Similarities become weights: W = E (share_i + share_j) - [same label] (pull_i + pull_j), W_ii = 0.
 template <bool HAS_COMMON_SHIFT, unsigned N>
-DEVICE void weigh(float (&values)[N][4], const Problem& problem, const OwnRows& own, unsigned row,
-                  unsigned col, float scale, bool has_positives, bool has_diagonal) {
+DEVICE void weigh(float (&values)[N][4], const RowNumbers& numbers,
+                  const OwnRows& own, unsigned row, unsigned col, float scale, bool has_positives,
+                  bool has_diagonal) {
 #pragma unroll
     for (unsigned n = 0; n < N; ++n) {
 #pragma unroll
         for (unsigned e = 0; e < 2; ++e) {
             const unsigned at_col = col + 8 * n + e;
-            const float share = problem.shares[at_col];
-            const float pull = has_positives ? problem.pulls[at_col] : 0.0f;
-            const uint32_t label = has_positives ? problem.sorted_labels[at_col] : 0;
-            const float maximum = HAS_COMMON_SHIFT ? 0.0f : problem.maxima[at_col];
+            const float share = numbers.shares[at_col];
+            const float pull = has_positives ? numbers.pulls[at_col] : 0.0f;
+            const uint32_t label = has_positives ? numbers.labels[at_col] : 0;
+            const float maximum = HAS_COMMON_SHIFT ? 0.0f : numbers.maxima[at_col];
 #pragma unroll
             for (unsigned i = 0; i < 2; ++i) {
                 float& value = values[n][2 * i + e];

@@ -1,5 +1,7 @@
 //! The kernels, run on the CPU, against the formula pair by pair in f64.
 
+mod few_rows;
+
 use std::cell::RefCell;
 
 use candle_core::{Device, Tensor, Var};
