@@ -165,6 +165,31 @@ fn damaged_image_is_left_out_only_when_asked_to() {
 }
 
 #[test]
+fn data_export_writes_a_dataset_that_trains() {
+    let place = Place::new();
+    let spec = "synthetic:tissue?size=20&images=180";
+    let told = place.run(&["data", "export", spec, "carried", "--size", "16"]).succeeded().out;
+    let files: Vec<_> = std::fs::read_dir(place.path("carried")).unwrap().flatten().collect();
+    let [file] = files.as_slice() else { panic!("{files:?}") };
+    let data = file.path().display().to_string();
+    assert!(told.contains(".npz: ") && told.contains("of test"), "{told}");
+    let run = ["train", "--quiet", "--out", "run", "--steps", "2", "--data", &data, "--json"];
+    let small = ["--set", "data.batch_labeled=8", "--set", "data.batch_unlabeled=8"];
+    let metrics = place.run(&[&run[..], &small].concat()).succeeded().json();
+    assert_eq!(metrics["dataset"]["n_classes"], 9);
+}
+
+#[test]
+fn data_export_refuses_images_of_different_size() {
+    let place = Place::new();
+    place.write_classes("tiles");
+    let ran = place.run(&["data", "export", "tiles", "out"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.err);
+    assert!(ran.err.contains("--size"), "{}", ran.err);
+    place.run(&["data", "export", "tiles", "out", "--size", "16"]).succeeded();
+}
+
+#[test]
 fn data_inspect_writes_a_contact_sheet() {
     let place = Place::new();
     let ran = place

@@ -69,6 +69,36 @@ pub enum DataError {
         name: String,
     },
 
+    /// A file that cannot be written.
+    #[error("{path}: cannot be written: {reason}")]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        reason: String,
+    },
+
+    /// Images of different size where one size is needed.
+    #[error(
+        "images are of {} x {} to {} x {} pixels; give one size with --size",
+        smallest.0, smallest.1, largest.0, largest.1
+    )]
+    MixedSizes {
+        /// Width and height of the smallest.
+        smallest: (u32, u32),
+        /// Width and height of the largest.
+        largest: (u32, u32),
+    },
+
+    /// An image without a label where every image needs one.
+    #[error("{dataset}: {id} has no label; a .npz file in MedMNIST layout has one for every image")]
+    Unlabeled {
+        /// The dataset's name.
+        dataset: String,
+        /// The image.
+        id: String,
+    },
+
     /// A file or folder that the system does not let us read.
     #[error("{path}: cannot be read: {reason}")]
     Unreadable {

@@ -59,6 +59,7 @@ pub use error::DataError;
 pub use images::open_images;
 pub use loader::{Loader, LoaderError};
 pub use manifest::{SplitCounts, SplitManifest};
+pub use npz::{Exported, export_npz};
 pub use partition::{LabelBudget, Partition, TEST_SHARE, VALIDATION_SHARE, partition};
 pub use resize::resize;
 pub use sample::{Sample, Split};

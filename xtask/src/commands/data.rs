@@ -9,7 +9,9 @@ use anyhow::{Context, Result};
 use clap::Subcommand;
 use image::{ImageFormat, RgbImage};
 use s5cl_data::synthetic::TissueConfig;
-use s5cl_data::{CommonSize, Dataset, LabelBudget, Spec, open, partition, resize};
+use s5cl_data::{
+    CommonSize, Dataset, Exported, LabelBudget, Spec, export_npz, open, partition, resize,
+};
 use s5cl_random::named_stream;
 use s5cl_trainer::write_atomic;
 
@@ -54,6 +56,16 @@ enum Command {
         #[arg(long)]
         baselines: bool,
     },
+    /// Write a dataset as one .npz file in MedMNIST layout, to take it to another machine
+    Export {
+        /// The images: synthetic:tissue, a folder of class folders, or a MedMNIST .npz file
+        spec: String,
+        /// The folder for NAME.npz
+        folder: PathBuf,
+        /// Side of the images in pixels; without it they stay as they are
+        #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..))]
+        size: Option<u32>,
+    },
 }
 
 impl Args {
@@ -65,6 +77,7 @@ impl Args {
                 inspect(&spec, &out, seed)?;
                 if baselines { without_shapes(&spec) } else { Ok(()) }
             }
+            Command::Export { spec, folder, size } => export(&spec, &folder, size),
         }
     }
 }
@@ -84,6 +97,20 @@ fn list(folder: &Path) -> Result<()> {
         table.row(vec![text("name"), n_classes.to_string(), text("title")]);
     }
     print!("{}", table.text());
+    Ok(())
+}
+
+fn export(spec: &str, folder: &Path, size: Option<u32>) -> Result<()> {
+    let dataset = open(&spec.parse::<Spec>()?)?;
+    let dataset = match size {
+        Some(size) => dataset.resized(size),
+        None => dataset,
+    };
+    std::fs::create_dir_all(folder)
+        .map_err(|e| BadInput::new(format!("cannot create {}: {e}", folder.display())))?;
+    let path = folder.join(format!("{}.npz", dataset.name));
+    let Exported { train, validation, test } = export_npz(&dataset, &path)?;
+    println!("{}: {train} images of train, {validation} of val, {test} of test", path.display());
     Ok(())
 }
 

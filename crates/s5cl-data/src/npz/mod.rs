@@ -11,6 +11,7 @@
 
 mod archive;
 mod npy;
+mod write;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ use self::npy::Integer;
 use crate::dataset::name_of;
 use crate::digest::Digest;
 use crate::{DataError, Dataset, Sample, Split, Tiles};
+
+pub use self::write::{Exported, export_npz};
 
 const SPLITS: [(&str, Split); 3] =
     [("train", Split::Train), ("val", Split::Validation), ("test", Split::Test)];

@@ -74,7 +74,7 @@ struct CudaContrast {
 enum Computed {
     /// Of few rows the gradient for 1 from above, made with the loss.
     Gradient(Tensor),
-    Contrast(Contrast<CudaGpu>),
+    Contrast(Box<Contrast<CudaGpu>>),
 }
 
 impl CudaContrast {
@@ -101,7 +101,7 @@ impl CudaContrast {
         } else {
             let (contrast, loss) =
                 Contrast::forward(&gpu, inputs, &self.parts, self.precision, None)?;
-            (self.is_tracked.then_some(Computed::Contrast(contrast)), loss)
+            (self.is_tracked.then_some(Computed::Contrast(Box::new(contrast))), loss)
         };
         let Ok(mut place) = self.computed.lock() else { bail!("contrast: a pass panicked") };
         *place = computed;
