@@ -66,6 +66,63 @@ fn files_name_no_path_of_a_machine() {
     assert_none("no path of one machine", &offenders);
 }
 
+/// Kernels of the one package that has any.
+fn kernel_files() -> Vec<PathBuf> {
+    files(&root().join("crates/s5cl-kernels/src"), "cu")
+}
+
+/// What stands between each `before` and the next `after`.
+fn between<'a>(text: &'a str, before: &'a str, after: &'a str) -> impl Iterator<Item = &'a str> {
+    text.split(before).skip(1).filter_map(move |rest| Some(rest.split_once(after)?.0.trim()))
+}
+
+#[test]
+fn kernel_files_open_with_grid_block_and_shared_memory() {
+    let mut offenders = Vec::new();
+    for path in kernel_files() {
+        let text = read(&path);
+        let opening: String = text.lines().take_while(|line| line.starts_with("//")).collect();
+        if ["Grid", "Block", "hared"].iter().any(|word| !opening.contains(word)) {
+            offenders.push(shown(&path));
+        }
+    }
+    assert_none("a .cu file opens with its grid, block and shared memory", &offenders);
+}
+
+/// A kernel that the emulation does not know is one that no test on a CPU can start, and one that
+/// no Rust names is one that nobody starts.
+#[test]
+fn kernels_are_exported_and_started_where_tests_run_them() {
+    let mut offenders = Vec::new();
+    let rust: Vec<(PathBuf, String)> =
+        rust_files().into_iter().map(|path| (path.clone(), read(&path))).collect();
+    for path in kernel_files() {
+        let text = read(&path);
+        let exported: Vec<&str> = between(&text, "EXPORT(", ")").collect();
+        let has_others = |name: &&str| !name.contains(char::is_whitespace) && !name.contains('#');
+        for kernel in between(&text, "KERNEL(", "(").filter_map(|rest| rest.split_once(')')) {
+            let name = kernel.1.trim();
+            if has_others(&name) && !exported.contains(&name) {
+                offenders.push(format!("{}: {name} is not exported", shown(&path)));
+            }
+        }
+        // Tests are in the module that starts a kernel, or below it.
+        let folder = path.parent().map(PathBuf::from).unwrap_or_default();
+        let near = rust.iter().filter(|(path, _)| path.starts_with(&folder));
+        if !near.clone().any(|(_, text)| text.contains("with_emulated_gpu")) {
+            offenders.push(format!("{} has no test beside it", shown(&path)));
+        }
+        for name in exported.into_iter().filter(has_others) {
+            let starts = |(_, text): &(PathBuf, String)| text.contains(name);
+            if !near.clone().any(starts) {
+                offenders.push(format!("{}: nobody starts {name}", shown(&path)));
+            }
+        }
+    }
+    assert_none("every kernel is started by a test", &offenders);
+    assert!(!kernel_files().is_empty());
+}
+
 #[test]
 fn has_word_sees_words_in_code_alone() {
     let word = "goto";
