@@ -3,6 +3,7 @@
 mod baseline;
 mod figure;
 mod gate;
+mod python;
 mod speed;
 mod statistics;
 mod turns;
