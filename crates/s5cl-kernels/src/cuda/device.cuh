@@ -98,23 +98,47 @@ inline void load_matrices_transposed(uint32_t (&to)[4], const void* row) {
     }
 }
 
+// What a lane gives to a matrix instruction, and where it gets the sums.
+struct MatrixPart {
+    float* sums;
+    const uint32_t* a;
+    const uint32_t* b;
+};
+
+// The product of 16 x 16 and 16 x 8 numbers, each in its place among the lanes.
+template <class T> inline void emulated_product(MatrixPart* const* of_lanes) {
+    alignas(64) float left[16][16], right[16][8], sums[16][8];
+    for (unsigned lane = 0; lane < WARP_SIZE; ++lane) {
+        const MatrixPart& of = *of_lanes[lane];
+        const unsigned row = lane / 4, col = 2 * (lane % 4);
+#pragma GCC unroll 4
+        for (unsigned i = 0; i < 4; ++i) {
+            float* const to = &left[row + i % 2 * 8][col + i / 2 * 8];
+            to[0] = to_float(T{uint16_t(of.a[i])});
+            to[1] = to_float(T{uint16_t(of.a[i] >> 16)});
+        }
+#pragma GCC unroll 2
+        for (unsigned i = 0; i < 2; ++i) {
+            right[col + 8 * i][row] = to_float(T{uint16_t(of.b[i])});
+            right[col + 8 * i + 1][row] = to_float(T{uint16_t(of.b[i] >> 16)});
+            memcpy(&sums[row + 8 * i][col], of.sums + 2 * i, 8);
+        }
+    }
+    for (unsigned k = 0; k < 16; ++k) {
+        for (unsigned row = 0; row < 16; ++row) {
+            for (unsigned col = 0; col < 8; ++col) sums[row][col] += left[row][k] * right[k][col];
+        }
+    }
+    for (unsigned lane = 0; lane < WARP_SIZE; ++lane) {
+        const unsigned row = lane / 4, col = 2 * (lane % 4);
+        memcpy(of_lanes[lane]->sums, &sums[row][col], 8);
+        memcpy(of_lanes[lane]->sums + 2, &sums[row + 8][col], 8);
+    }
+}
 template <class T>
 inline void emulated_mma(float (&sums)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    struct Operands { float a[8], b[4]; } own;
-    for (int i = 0; i < 8; ++i) own.a[i] = to_float(T{uint16_t(a[i / 2] >> 16 * (i % 2))});
-    for (int i = 0; i < 4; ++i) own.b[i] = to_float(T{uint16_t(b[i / 2] >> 16 * (i % 2))});
-    const Operands* all = emulated::exchange(own);
-    const unsigned lane = emulated::lane->number;
-    for (unsigned i = 0; i < 4; ++i) {
-        const unsigned row = lane / 4 + 8 * (i / 2), col = 2 * (lane % 4) + i % 2;
-        float sum = sums[i];
-        for (unsigned k = 0; k < 16; ++k) {
-            const Operands& of_row = all[row % 8 * 4 + k % 8 / 2];
-            const Operands& of_col = all[col * 4 + k % 8 / 2];
-            sum += of_row.a[2 * (row / 8 + 2 * (k / 8)) + k % 2] * of_col.b[2 * (k / 8) + k % 2];
-        }
-        sums[i] = sum;
-    }
+    MatrixPart own = {sums, a, b};
+    emulated::together(own, emulated_product<T>);
 }
 inline void multiply_add_f16(float (&sums)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
     emulated_mma<f16>(sums, a, b);

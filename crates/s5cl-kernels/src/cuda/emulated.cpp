@@ -20,7 +20,8 @@ unsigned char* shared_memory;
 
 namespace {
 
-constexpr size_t STACK_BYTES = 256 << 10, SHARED_BYTES = 256 << 10;
+// Not a power of two, so that the stacks of a warp do not share a set of the caches.
+constexpr size_t STACK_BYTES = (256 << 10) + 1344, SHARED_BYTES = 256 << 10;
 // Passes in which every thread only waits, after which a kernel counts as stuck.
 constexpr unsigned PATIENCE = 100000;
 
@@ -35,6 +36,9 @@ std::vector<Lane> lanes;
 std::vector<Warp> warps;
 Named barriers[16];
 unsigned alive, arrived;
+bool is_backwards;
+// Whether a thread did more than to ask for something again.
+bool has_run;
 void (*start)(void**);
 void** start_arguments;
 const char* kernel_name = "";
@@ -68,12 +72,16 @@ emulated_switch:
 
 void* scheduler_stack;
 
-void go_to(Lane& to) {
+void start_with(Lane& to) {
     lane = &to;
     emulated_switch(&scheduler_stack, to.stack_pointer);
 }
 
-void leave() { emulated_switch(&lane->stack_pointer, scheduler_stack); }
+void hand_over(Lane* to) {
+    Lane& from = *lane;
+    if (to) lane = to;
+    emulated_switch(&from.stack_pointer, to ? to->stack_pointer : scheduler_stack);
+}
 
 void prepare(Lane& of, unsigned char* stack, void (*entry)()) {
     // Six saved registers, the address to return to, and one word so that the stack is aligned as
@@ -89,12 +97,17 @@ void prepare(Lane& of, unsigned char* stack, void (*entry)()) {
 ucontext_t scheduler;
 std::vector<ucontext_t> contexts;
 
-void go_to(Lane& to) {
+void start_with(Lane& to) {
     lane = &to;
     swapcontext(&scheduler, static_cast<ucontext_t*>(to.stack_pointer));
 }
 
-void leave() { swapcontext(static_cast<ucontext_t*>(lane->stack_pointer), &scheduler); }
+void hand_over(Lane* to) {
+    Lane& from = *lane;
+    if (to) lane = to;
+    swapcontext(static_cast<ucontext_t*>(from.stack_pointer),
+                to ? static_cast<ucontext_t*>(to->stack_pointer) : &scheduler);
+}
 
 void prepare(Lane& of, unsigned char* stack, void (*entry)()) {
     contexts.resize(lanes.size());
@@ -108,9 +121,22 @@ void prepare(Lane& of, unsigned char* stack, void (*entry)()) {
 
 #endif
 
-void release(State waiting, const Warp* of_warp) {
-    for (Lane& other : lanes) {
-        if (other.state == waiting && (!of_warp || other.warp == of_warp)) other.state = State::ready;
+// Lets another thread of the warp go on, or else the other warps.
+void leave() {
+    const Warp& warp = *lane->warp;
+    has_run = has_run || lane->state != State::polling;
+    Lane* next = nullptr;
+    for (unsigned i = 1, number = lane->number; i < warp.size && !next; ++i) {
+        number = is_backwards ? (number == 0 ? warp.size : number) - 1
+                              : (number + 1 == warp.size ? 0 : number + 1);
+        if (warp.first[number].state == State::ready) next = &warp.first[number];
+    }
+    hand_over(next);
+}
+
+void release(State waiting, Lane* first, size_t n) {
+    for (size_t i = 0; i < n; ++i) {
+        if (first[i].state == waiting) first[i].state = State::ready;
     }
 }
 
@@ -118,11 +144,11 @@ void release_where_all_arrived() {
     Warp& warp = *lane->warp;
     if (warp.alive > 0 && warp.arrived == warp.alive) {
         warp.arrived = 0;
-        release(State::in_warp, &warp);
+        release(State::in_warp, warp.first, warp.size);
     }
     if (alive > 0 && arrived == alive) {
         arrived = 0;
-        release(State::in_block, nullptr);
+        release(State::in_block, lanes.data(), lanes.size());
     }
 }
 
@@ -153,22 +179,27 @@ void make_stacks(size_t n) {
     n_stacks = n;
 }
 
-void run_block(unsigned n_lanes, bool is_backwards) {
+void run_block(unsigned n_lanes) {
     const unsigned n_warps = (n_lanes + WARP - 1) / WARP;
-    warps.assign(n_warps, Warp());
+    warps.resize(n_warps);
     lanes.resize(n_lanes);
     make_stacks(n_lanes);
     alive = n_lanes;
     arrived = 0;
     for (Named& barrier : barriers) barrier = Named();
     memset(shared_memory, 0xff, SHARED_BYTES);
+    for (unsigned w = 0; w < n_warps; ++w) {
+        Warp& warp = warps[w];
+        warp.first = &lanes[w * WARP];
+        warp.size = warp.alive = n_lanes - w * WARP < WARP ? n_lanes - w * WARP : WARP;
+        warp.arrived = 0;
+    }
     for (unsigned i = 0; i < n_lanes; ++i) {
         Lane& it = lanes[i];
         it.thread = {i % block_size.x, i / block_size.x % block_size.y,
                      i / block_size.x / block_size.y};
         it.number = i % WARP;
         it.warp = &warps[i / WARP];
-        it.warp->alive += 1;
         it.state = State::ready;
         it.parity = 0;
         it.copies.length = it.copies.groups = 0;
@@ -176,22 +207,13 @@ void run_block(unsigned n_lanes, bool is_backwards) {
     }
     unsigned idle = 0;
     while (alive > 0) {
-        bool has_run = false;
-        for (Lane& it : lanes) {
-            if (it.state == State::polling) it.state = State::ready;
-        }
+        has_run = false;
+        release(State::polling, lanes.data(), lanes.size());
         for (unsigned w = 0; w < n_warps; ++w) {
-            const unsigned first = (is_backwards ? n_warps - 1 - w : w) * WARP;
-            const unsigned n = n_lanes - first < WARP ? n_lanes - first : WARP;
-            for (bool again = true; again;) {
-                again = false;
-                for (unsigned i = 0; i < n; ++i) {
-                    Lane& it = lanes[first + (is_backwards ? n - 1 - i : i)];
-                    if (it.state != State::ready) continue;
-                    go_to(it);
-                    again = again || it.state != State::polling;
-                }
-                has_run = has_run || again;
+            const Warp& warp = warps[is_backwards ? n_warps - 1 - w : w];
+            for (unsigned i = 0; i < warp.size; ++i) {
+                Lane& it = warp.first[is_backwards ? warp.size - 1 - i : i];
+                if (it.state == State::ready) start_with(it);
             }
         }
         idle = has_run ? 0 : idle + 1;
@@ -247,7 +269,7 @@ void fail(const char* what) {
 
 // Starts a kernel and waits for its end; 0 if there is no such kernel.
 extern "C" int emulated_launch(const char* name, const unsigned* grid, const unsigned* block,
-                               unsigned shared_bytes, void** arguments, int is_backwards) {
+                               unsigned shared_bytes, void** arguments, int are_backwards) {
     using namespace emulated;
     const auto found = kernels().find(name);
     if (found == kernels().end()) return 0;
@@ -258,13 +280,14 @@ extern "C" int emulated_launch(const char* name, const unsigned* grid, const uns
     if (shared_bytes > SHARED_BYTES) fail("more shared memory than any GPU has");
     start = found->second;
     start_arguments = arguments;
+    is_backwards = are_backwards != 0;
     grid_size = {grid[0], grid[1], grid[2]};
     block_size = {block[0], block[1], block[2]};
     for (unsigned z = 0; z < grid[2]; ++z) {
         for (unsigned y = 0; y < grid[1]; ++y) {
             for (unsigned x = 0; x < grid[0]; ++x) {
                 block_index = {x, y, z};
-                run_block(block[0] * block[1] * block[2], is_backwards);
+                run_block(block[0] * block[1] * block[2]);
             }
         }
     }

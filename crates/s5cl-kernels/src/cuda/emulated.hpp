@@ -58,8 +58,12 @@ struct Copies {
     unsigned length = 0, groups = 0;
 };
 
+struct Lane;
+
 struct Warp {
-    unsigned alive = 0, arrived = 0;
+    Lane* first;
+    unsigned size, alive, arrived;
+    void* parts[WARP];
     alignas(16) unsigned char slots[2][WARP][64];
 };
 
@@ -111,6 +115,17 @@ const T* exchange(T value) {
     memcpy(slots + lane->number * sizeof(T), &value, sizeof(T));
     warp_barrier();
     return reinterpret_cast<const T*>(slots);
+}
+
+// Calls a function once for the whole warp, as soon as every thread has come with its part: it gets
+// all parts, by lane.
+template <class T>
+void together(T& part, void (*all)(T* const*)) {
+    Warp& warp = *lane->warp;
+    if (warp.alive != WARP) fail("a matrix instruction of a part of the warp");
+    warp.parts[lane->number] = &part;
+    if (warp.arrived + 1 == WARP) all(reinterpret_cast<T* const*>(warp.parts));
+    warp_barrier();
 }
 
 inline void check_mask(unsigned mask) {
