@@ -69,6 +69,10 @@ mod cuda;
 #[cfg(test)]
 mod checks;
 
+// The name under which a file of the program, which the tests of views share, knows this crate.
+#[cfg(test)]
+extern crate self as s5cl_kernels;
+
 pub use batch_norm::{BatchNormOutput, batch_norm_eval, batch_norm_train};
 pub use conv2d::{Conv2dConfig, conv2d};
 pub use cross_entropy::{CrossEntropyConfig, cross_entropy};

@@ -1,11 +1,13 @@
 //! What stands in for a device where this crate is built without the feature `cuda`.
 
+use std::convert::Infallible;
+
 use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::ViewRequest;
 
 /// There is none.
-pub(super) enum OnDevice {}
+pub(super) struct OnDevice(Infallible);
 
 impl OnDevice {
     pub(super) fn new(_: usize, _: [usize; 2], _: u64, device: &Device) -> Result<Self> {
@@ -13,15 +15,15 @@ impl OnDevice {
     }
 
     pub(super) fn push(&mut self, _: &[u8]) -> Result<()> {
-        match *self {}
+        match self.0 {}
     }
 
     pub(super) fn len(&self) -> usize {
-        match *self {}
+        match self.0 {}
     }
 
     pub(super) fn views(&self, _: &[ViewRequest]) -> Result<Tensor> {
-        match *self {}
+        match self.0 {}
     }
 
     pub(super) fn normalized_views(
@@ -31,6 +33,6 @@ impl OnDevice {
         _: [f32; 3],
         _: DType,
     ) -> Result<Tensor> {
-        match *self {}
+        match self.0 {}
     }
 }

@@ -110,7 +110,8 @@ DEVICE float exp2_series(float x) {
 // `matrix` is 9 words, row after row.
 DEVICE Color product(const uint32_t* matrix, const Color& of) {
     const auto row = [&](unsigned to) {
-        const float sum = times(number(matrix + 3 * to), of.red) + times(number(matrix + 3 * to + 1), of.green);
+        const float sum =
+            times(number(matrix + 3 * to), of.red) + times(number(matrix + 3 * to + 1), of.green);
         return sum + times(number(matrix + 3 * to + 2), of.blue);
     };
     return {row(0), row(1), row(2)};
@@ -156,7 +157,8 @@ DEVICE void to_jittered_intensities(Color (&colors)[N], const uint32_t* numbers,
 }
 
 template <unsigned N>
-DEVICE void stretch_stains(Color (&colors)[N], const uint32_t* numbers, const float* logarithms, Statistic statistic) {
+DEVICE void stretch_stains(Color (&colors)[N], const uint32_t* numbers, const float* logarithms,
+                           Statistic statistic) {
     const auto level = [&](float intensity) {
         return whole(between(0.0f, times(intensity - statistic.from, statistic.scale), 255.0f));
     };
@@ -166,7 +168,8 @@ DEVICE void stretch_stains(Color (&colors)[N], const uint32_t* numbers, const fl
 
 // One step of several pixels.
 template <unsigned N>
-DEVICE void change_colors(Color (&colors)[N], const uint32_t* step, const float* logarithms, Statistic statistic) {
+DEVICE void change_colors(Color (&colors)[N], const uint32_t* step, const float* logarithms,
+                          Statistic statistic) {
     const uint32_t* const numbers = step + 1;
     const float amount = number(numbers);
     switch (*step) {

@@ -13,8 +13,8 @@ const THREADS: u32 = 256;
 const BLOCKS: u32 = 3;
 /// Of a tile. The numbers of its bytes fit into 32 bits, with room beside.
 const MOST_PIXELS: usize = (1 << 28) - 1;
-/// A side of a tile fits into 16 bits.
-const LONGEST_SIDE: usize = (1 << 16) - 1;
+/// Columns and rows are numbers of 16 bits, and so are those that a warp has beside a tile.
+const LONGEST_SIDE: usize = (1 << 16) - 32;
 /// The smallest intensity: black has a finite density.
 const DARKEST: f64 = 1e-6;
 

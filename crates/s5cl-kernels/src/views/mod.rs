@@ -99,8 +99,8 @@ impl ResidentTiles {
     ///
     /// # Errors
     ///
-    /// If they do not fit, the device is not a CUDA device, or a tile has no pixels or 2^28 and
-    /// more or a side of 2^16 and more.
+    /// If they do not fit, the device is not a CUDA device, or a tile has no pixels, 2^28 and more,
+    /// or a side above 2^16 - 32.
     pub fn new(
         n_tiles: usize,
         height: usize,

@@ -3,11 +3,10 @@
 
 #include "program.cuh"
 
-// An image that is read: three bytes a pixel in the memory of the tiles, a word a pixel in that of
-// the block.
+// An image that is read: a word a pixel in the memory of the block, or three bytes a pixel in that of
+// the tiles, which begins `skipped` bytes behind the first word.
 struct Source {
-    const uint32_t* words;
-    // Bytes of the first word before the image.
+    const uint32_t *words, *tile;
     unsigned skipped;
     bool is_tile;
 
@@ -15,7 +14,8 @@ struct Source {
     DEVICE uint32_t pixel(unsigned index) const {
         if (!is_tile) return words[index];
         const unsigned byte = skipped + 3 * index;
-        return __funnelshift_r(words[byte / 4], words[byte / 4 + 1], 8 * (byte % 4));
+        const uint32_t* const at = tile + byte / 4;
+        return __funnelshift_r(__ldg(at), __ldg(at + 1), 8 * (byte % 4));
     }
 };
 
@@ -71,18 +71,17 @@ DEVICE int64_t fixed_point(double value) { return llround(value * 4294967296.0);
 
 // One coordinate of where a row of a warp begins; `numbers` are a row of its map.
 DEVICE int64_t row_start(const uint32_t* numbers, unsigned y) {
-    const double place = __dadd_rn(__dmul_rn(long_number(numbers + 2), double(y)), long_number(numbers + 4));
+    const double moved = __dmul_rn(long_number(numbers + 2), double(y));
+    const double place = __dadd_rn(moved, long_number(numbers + 4));
     // Half of a weight's last bit, so that cutting a place off rounds it.
     return fixed_point(place) + (int64_t(1) << (FRACTION_BITS - WEIGHT_BITS - 1));
 }
 
 // The pixel that stands at `place` of `n` pixels mirrored again and again.
 DEVICE unsigned mirrored(int place, unsigned n) {
-    if (unsigned(place) < n) return unsigned(place);
     if (n == 1) return 0;
-    const int period = int(2 * (n - 1));
-    place = (place % period + period) % period;
-    return unsigned(min(place, period - place));
+    const unsigned period = 2 * (n - 1), within = unsigned(abs(place)) % period;
+    return min(within, period - within);
 }
 
 // The pixel at a place in fixed point, bilinear.
@@ -91,9 +90,13 @@ DEVICE uint32_t interpolated(const Source& source, Size size, int64_t place_x, i
     const unsigned mask = (1u << WEIGHT_BITS) - 1;
     const unsigned wx = unsigned(place_x >> (FRACTION_BITS - WEIGHT_BITS)) & mask;
     const unsigned wy = unsigned(place_y >> (FRACTION_BITS - WEIGHT_BITS)) & mask;
-    const unsigned left = mirrored(x, size.width), right = mirrored(x + 1, size.width);
-    const unsigned top = mirrored(y, size.height) * size.width;
-    const unsigned bottom = mirrored(y + 1, size.height) * size.width;
+    unsigned left = unsigned(x), right = left + 1, top = unsigned(y), bottom = top + 1;
+    // As unsigned numbers, negative places are large.
+    if (left >= size.width - 1 || top >= size.height - 1) {
+        left = mirrored(x, size.width), right = mirrored(x + 1, size.width);
+        top = mirrored(y, size.height), bottom = mirrored(y + 1, size.height);
+    }
+    top *= size.width, bottom *= size.width;
     const uint32_t a = source.pixel(top + left), b = source.pixel(top + right);
     const uint32_t c = source.pixel(bottom + left), d = source.pixel(bottom + right);
     const unsigned at_d = wx * wy, at_c = (wy << WEIGHT_BITS) - at_d, at_b = (wx << WEIGHT_BITS) - at_d;

@@ -34,10 +34,10 @@ DEVICE bool moves_pixels(uint32_t kind) { return kind <= AFFINE; }
 // Whether a step asks for a number about the whole image before it.
 DEVICE bool needs_statistic(uint32_t kind) { return kind == CONTRAST || kind == STRETCHED_STAINS; }
 
-DEVICE float number(const uint32_t* word) { return __uint_as_float(*word); }
+DEVICE float number(const uint32_t* word) { return __uint_as_float(__ldg(word)); }
 
 DEVICE double long_number(const uint32_t* words) {
-    return __longlong_as_double(int64_t(uint64_t(words[1]) << 32 | words[0]));
+    return __longlong_as_double(int64_t(uint64_t(__ldg(words + 1)) << 32 | __ldg(words)));
 }
 
 // A pixel is a word, its lowest byte red.

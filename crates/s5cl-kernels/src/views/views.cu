@@ -1,43 +1,14 @@
 // Views of tiles, several of them in one launch, with the bytes of s5cl-augment.
 //
-// Grid: as many blocks as run at a time; each takes every gridDim-th view. Block: 512 threads.
-// Shared: the logarithms of 256 intensities, and 8 bytes a warp.
+// Grid: as many blocks as run at a time; each takes every gridDim-th view. Block: 256 threads.
+// Shared: 1 KiB of logarithms, the plan of a pass, 8 bytes a warp.
 // Arithmetic in f32, unfused, and in whole numbers; sums of grey levels in u64.
-//
-// A view is made in passes over the image. A pass moves pixels once, changes their colors by any
-// number of steps, and writes them: the last one to the result, any other to memory of the block,
-// which stays in the caches. A step that needs a number about the whole image begins a new pass, and
-// the pass before measures that number.
 #include "output.cuh"
-#include "places.cuh"
+#include "passes.cuh"
 
 constexpr unsigned THREADS = 256, N_WARPS = THREADS / WARP_SIZE;
 // Pixels that a thread works on together, so that what they read is under way at the same time.
 constexpr unsigned GROUP = 4;
-
-// A column in the lower half of a word, a row in the upper one.
-DEVICE unsigned column_of(unsigned place) { return place & 0xffffu; }
-DEVICE unsigned row_of(unsigned place) { return place >> 16; }
-
-// The part of an image that a pass writes.
-struct Window {
-    unsigned left, top, right, bottom;
-
-    DEVICE bool holds(unsigned place) const { return column_of(place) < right && row_of(place) < bottom; }
-};
-
-struct Pass {
-    Source source;
-    // How pixels move: kind and numbers.
-    uint32_t moves;
-    const uint32_t* numbers;
-    // The color steps, and the one behind them, if it needs a statistic.
-    const uint32_t *steps, *end, *measured_for;
-    Window window;
-    // Where words of pixels go, unless the pass is the last.
-    uint32_t* words;
-    bool is_last;
-};
 
 // What was measured of the pixels of one thread.
 struct Measured {
@@ -45,93 +16,72 @@ struct Measured {
     float low = 1.0f, high = 0.0f;
 };
 
-// The next pass of a view, whose steps go on at `step`; `images` are two images of words.
-DEVICE void plan(Pass& pass, const uint32_t* step, const uint32_t* end, bool is_measured, Size size,
-                 uint32_t* images) {
-    pass.moves = SYMMETRY;
-    pass.numbers = nullptr;
-    if (step != end && moves_pixels(*step)) {
-        pass.moves = *step;
-        pass.numbers = step + 1;
-        step += words_of(*step);
-    }
-    pass.steps = step;
-    while (step != end && !moves_pixels(*step) && (!needs_statistic(*step) || is_measured)) {
-        is_measured = false;
-        step += words_of(*step);
-    }
-    pass.end = step;
-    pass.is_last = step == end;
-    pass.measured_for = !pass.is_last && needs_statistic(*step) ? step : nullptr;
-    pass.window = {0, 0, size.width, size.height};
-    if (!pass.is_last && *step == CROP) {
-        // Nothing beside the part is ever looked at.
-        pass.window = {step[1], step[2], step[1] + step[3], step[2] + step[4]};
-    }
-    // Where pixels stay, they are replaced where they are.
-    const bool stay = !pass.source.is_tile && !pass.numbers, is_first = pass.source.words == images;
-    pass.words = is_first == stay ? images : images + size.width * size.height;
-}
-
-// What makes the table of a pass that scales or warps.
-DEVICE void fill_table(const Pass& pass, Size size, uint4* table) {
-    const uint32_t* const numbers = pass.numbers;
-    if (pass.moves == CROP) {
-        for (unsigned i = threadIdx.x; i < size.width + size.height; i += THREADS) {
-            table[i] = i < size.width ? taps(i, numbers[2], size.width, numbers[0])
-                                      : taps(i - size.width, numbers[3], size.height, numbers[1]);
+// Fills the table of a pass that scales or warps.
+DEVICE void fill_table(const Block& block, const Pass& pass) {
+    const uint32_t* const numbers = block.program + pass.moves + 1;
+    const auto [width, height] = block.size;
+    if (pass.kind == CROP) {
+        for (unsigned i = threadIdx.x; i < width + height; i += THREADS) {
+            block.table[i] = i < width ? taps(i, numbers[2], width, numbers[0])
+                                       : taps(i - width, numbers[3], height, numbers[1]);
         }
     } else {
-        for (unsigned y = threadIdx.x; y < size.height; y += THREADS) {
+        for (unsigned y = threadIdx.x; y < height; y += THREADS) {
             const uint64_t along_x = row_start(numbers, y), along_y = row_start(numbers + 6, y);
-            table[y] = make_uint4(unsigned(along_x), unsigned(along_x >> 32), unsigned(along_y),
-                                  unsigned(along_y >> 32));
+            block.table[y] = make_uint4(unsigned(along_x), unsigned(along_x >> 32), unsigned(along_y),
+                                        unsigned(along_y >> 32));
         }
     }
 }
 
-DEVICE void read_group(const Pass& pass, Size size, const uint4* table, const unsigned (&places)[GROUP],
+// Reads the pixels that a pass brings to some places.
+DEVICE void read_group(const Block& block, const Pass& pass, const unsigned (&places)[GROUP],
                        uint32_t (&pixels)[GROUP]) {
+    const uint32_t* const numbers = block.program + pass.moves + 1;
+    const Size size = block.size;
+    const Source source = {block.images + pass.from * size.width * size.height,
+                           block.tiles + pass.tile_bytes / 4, unsigned(pass.tile_bytes % 4), pass.is_tile};
     // A thread beside the image reads its last column or row.
     const auto each = [&](auto pixel) {
 #pragma unroll
         for (unsigned i = 0; i < GROUP; ++i) {
-            pixels[i] = pixel(min(column_of(places[i]), size.width - 1), min(row_of(places[i]), size.height - 1));
+            pixels[i] = pixel(min(column_of(places[i]), size.width - 1),
+                              min(row_of(places[i]), size.height - 1));
         }
     };
-    const Source source = pass.source;
-    if (pass.moves == CROP) {
+    if (pass.kind == CROP) {
         each([&](unsigned x, unsigned y) {
-            return scaled(source, size.width, table[x], table[size.width + y]);
+            return scaled(source, size.width, block.table[x], block.table[size.width + y]);
         });
-    } else if (pass.moves == AFFINE) {
-        const int64_t step_x = fixed_point(long_number(pass.numbers));
-        const int64_t step_y = fixed_point(long_number(pass.numbers + 6));
+    } else if (pass.kind == AFFINE) {
+        const int64_t step_x = fixed_point(long_number(numbers));
+        const int64_t step_y = fixed_point(long_number(numbers + 6));
         each([&](unsigned x, unsigned y) {
-            const uint4 row = table[y];
+            const uint4 row = block.table[y];
             const int64_t along_x = int64_t(uint64_t(row.y) << 32 | row.x) + step_x * x;
             const int64_t along_y = int64_t(uint64_t(row.w) << 32 | row.z) + step_y * x;
             return interpolated(source, size, along_x, along_y);
         });
     } else {
-        const uint32_t symmetry = pass.numbers ? *pass.numbers : 0;
+        const uint32_t symmetry = pass.moves ? *numbers : 0;
         each([&](unsigned x, unsigned y) { return source.pixel(seen_through(symmetry, size, x, y)); });
     }
 }
 
 // Changes and measures the colors of a group.
-DEVICE void recolor(const Pass& pass, const float* logarithms, Statistic statistic,
+DEVICE void recolor(const Block& block, const Pass& pass, Statistic statistic,
                     const unsigned (&places)[GROUP], uint32_t (&pixels)[GROUP], Measured& measured) {
     Color colors[GROUP];
 #pragma unroll
     for (unsigned i = 0; i < GROUP; ++i) colors[i] = unpacked(pixels[i]);
-    for (const uint32_t* step = pass.steps; step != pass.end; step += words_of(*step)) {
-        change_colors(colors, step, logarithms, statistic);
+    for (unsigned step = pass.steps; step != pass.end; step += words_of(block.program[step])) {
+        change_colors(colors, block.program + step, block.logarithms, statistic);
     }
 #pragma unroll
     for (unsigned i = 0; i < GROUP; ++i) pixels[i] = packed(colors[i]);
     if (!pass.measured_for) return;
-    if (*pass.measured_for == CONTRAST) {
+    const uint32_t* const measured_for = block.program + pass.measured_for;
+    if (*measured_for == CONTRAST) {
 #pragma unroll
         for (unsigned i = 0; i < GROUP; ++i) {
             const unsigned level = __float_as_uint(gray_level(colors[i]) + TWO_23) & 0x7fffffu;
@@ -139,23 +89,26 @@ DEVICE void recolor(const Pass& pass, const float* logarithms, Statistic statist
         }
         return;
     }
-    to_jittered_intensities(colors, pass.measured_for + 1, logarithms);
+    to_jittered_intensities(colors, measured_for + 1, block.logarithms);
 #pragma unroll
     for (unsigned i = 0; i < GROUP; ++i) {
         if (!pass.window.holds(places[i])) continue;
-        measured.low = fminf(measured.low, fminf(colors[i].red, fminf(colors[i].green, colors[i].blue)));
-        measured.high = fmaxf(measured.high, fmaxf(colors[i].red, fmaxf(colors[i].green, colors[i].blue)));
+        const auto [red, green, blue] = colors[i];
+        measured.low = fminf(measured.low, fminf(red, fminf(green, blue)));
+        measured.high = fmaxf(measured.high, fmaxf(red, fmaxf(green, blue)));
     }
 }
 
 // Runs a pass. Its warps take patches of its window: 32 x 1 pixels, or 8 x 4 where they read columns,
 // so that either way a warp reads from few lines of memory.
 template <class T>
-DEVICE void run(const Pass& pass, Size size, const uint4* table, const float* logarithms, Statistic statistic,
-                Measured& measured, T* view, const Normalization& normalization) {
+DEVICE void run(const Block& block, const Pass& pass, Statistic statistic, Measured& measured, T* view,
+                const Normalization& normalization) {
     const unsigned lane = threadIdx.x % WARP_SIZE, warp = threadIdx.x / WARP_SIZE;
-    const bool reads_columns = pass.moves == SYMMETRY && pass.numbers && *pass.numbers & 1;
-    const Window window = pass.window;
+    const Size size = block.size;
+    uint32_t* const image = block.images + pass.to * size.width * size.height;
+    const bool reads_columns = pass.kind == SYMMETRY && pass.moves && block.program[pass.moves + 1] & 1;
+    const Window& window = pass.window;
     const unsigned log2_width = reads_columns ? 3 : 5, height = WARP_SIZE >> log2_width;
     const unsigned per_row = ceil_div(window.right - window.left, 1u << log2_width);
     const unsigned n_patches = per_row * ceil_div(window.bottom - window.top, height);
@@ -168,21 +121,21 @@ DEVICE void run(const Pass& pass, Size size, const uint4* table, const float* lo
             if (++column == per_row) column = 0, ++row;
         }
         uint32_t pixels[GROUP];
-        read_group(pass, size, table, places, pixels);
+        read_group(block, pass, places, pixels);
         if (pass.steps != pass.end || pass.measured_for) {
-            recolor(pass, logarithms, statistic, places, pixels, measured);
+            recolor(block, pass, statistic, places, pixels, measured);
         }
 #pragma unroll
         for (unsigned i = 0; i < GROUP; ++i) {
             const unsigned pixel = row_of(places[i]) * size.width + column_of(places[i]);
-            const bool is_inside = pass.window.holds(places[i]);
+            const bool is_inside = window.holds(places[i]);
             if (!pass.is_last) {
-                if (is_inside) pass.words[pixel] = pixels[i];
+                if (is_inside) image[pixel] = pixels[i];
                 continue;
             }
             // Whether the warp writes 32 pixels that stand side by side.
             const bool is_row = !reads_columns && is_inside &&
-                                column_of(places[i]) - lane + WARP_SIZE <= pass.window.right;
+                                column_of(places[i]) - lane + WARP_SIZE <= window.right;
             T* const row_of_warp = view + 3 * size_t(pixel - lane);
             if (is_row && can_put_row(row_of_warp)) {
                 put_row(row_of_warp, pixels[i], normalization);
@@ -216,7 +169,7 @@ DEVICE Statistic statistic_of(const Measured& measured, uint32_t kind, Size size
 }
 
 // `program`: for each view the tile and where its steps begin and end, in words; then the steps.
-// `memory`: for each block 16 bytes for each column and row, and two images of words.
+// `memory`: `words_of_block` words for the table and the images of each block.
 template <class T>
 DEVICE void make_views(const uint32_t* tiles, const uint32_t* program, const float* logarithms_of_bytes,
                        uint32_t* memory, T* views, const Normalization& normalization,
@@ -227,46 +180,47 @@ DEVICE void make_views(const uint32_t* tiles, const uint32_t* program, const flo
     for (unsigned i = threadIdx.x; i < 256; i += THREADS) logarithms[i] = logarithms_of_bytes[i];
     uint4* const table = reinterpret_cast<uint4*>(memory + size_t(blockIdx.x) * words_of_block);
     uint32_t* const images = reinterpret_cast<uint32_t*>(table + size.width + size.height);
+    const Block block = {tiles, program, logarithms, table, images, size};
     const unsigned n_values = 3 * size.width * size.height;
     for (unsigned view = blockIdx.x; view < n_views; view += gridDim.x) {
         const uint32_t* const head = program + 3 * view;
+        const unsigned end = head[2];
         Statistic statistic = {0.0f, 0.0f};
         bool is_first = true, is_last;
         do {
             if (threadIdx.x == 0) {
-                if (is_first) {
-                    const uint64_t byte = uint64_t(head[0]) * n_values;
-                    pass.source = {tiles + byte / 4, unsigned(byte % 4), true};
-                    plan(pass, program + head[1], program + head[2], false, size, images);
-                } else {
-                    pass.source = {pass.words, 0, false};
-                    plan(pass, pass.end, program + head[2], pass.measured_for, size, images);
-                }
+                pass.is_tile = is_first;
+                pass.tile_bytes = uint64_t(head[0]) * n_values;
+                pass.from = is_first ? 0 : pass.to;
+                plan(block, pass, is_first ? head[1] : pass.end, end, !is_first && pass.measured_for);
             }
             __syncthreads();
             // The first thread plans on while others are here still.
             is_last = pass.is_last;
-            const uint32_t* const measured_for = pass.measured_for;
-            if (pass.moves != SYMMETRY) {
-                fill_table(pass, size, table);
+            const unsigned measured_for = pass.measured_for;
+            if (pass.kind != SYMMETRY) {
+                fill_table(block, pass);
                 __syncthreads();
             }
             Measured measured;
-            run(pass, size, table, logarithms, statistic, measured, views + size_t(view) * n_values, normalization);
+            run(block, pass, statistic, measured, views + size_t(view) * n_values, normalization);
             __syncthreads();
-            if (measured_for) statistic = statistic_of(measured, *measured_for, size, scratch);
+            if (measured_for) {
+                statistic = statistic_of(measured, program[measured_for], size, scratch);
+            }
             is_first = false;
         } while (!is_last);
     }
 }
 
 #define VIEWS(name, T)                                                                             \
-    KERNEL(THREADS, 3) name(const uint32_t* __restrict__ tiles, const uint32_t* __restrict__ program, \
+    KERNEL(THREADS, 3) name(const uint32_t* __restrict__ tiles,                                    \
+                            const uint32_t* __restrict__ program,                                  \
                             const float* __restrict__ logarithms, uint32_t* memory, T* views,      \
                             const Normalization normalization, uint32_t words_of_block,            \
                             uint32_t n_views, uint32_t width, uint32_t height) {                   \
-        make_views(tiles, program, logarithms, memory, views, normalization, words_of_block, n_views, \
-                   {width, height});                                                               \
+        make_views(tiles, program, logarithms, memory, views, normalization, words_of_block,       \
+                   n_views, {width, height});                                                      \
     }                                                                                              \
     EXPORT(name)
 
