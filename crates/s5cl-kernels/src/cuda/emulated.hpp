@@ -154,19 +154,16 @@ template <class T> T atomicAdd(T* to, T value) { T old = *to; *to += value; retu
 template <class T> T atomicMax(T* to, T value) { T old = *to; if (value > old) *to = value; return old; }
 template <class T> T atomicOr(T* to, T value) { T old = *to; *to |= value; return old; }
 
-// Sums and products that no compiler fuses, rounded to the nearest number or towards zero.
+// Products and sums that no compiler fuses, rounded to the nearest number or towards zero.
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline double __dmul_rn(double a, double b) { return a * b; }
 inline double __dadd_rn(double a, double b) { return a + b; }
-namespace emulated {
-inline float towards_zero(double value) {
-    const float rounded = float(value);
-    return fabs(double(rounded)) > fabs(value) ? nextafterf(rounded, 0.0f) : rounded;
+// Exact in double, but for numbers more than 2^29 apart.
+inline float __fadd_rz(float a, float b) {
+    const double sum = double(a) + double(b);
+    const float rounded = float(sum);
+    return fabs(double(rounded)) > fabs(sum) ? nextafterf(rounded, 0.0f) : rounded;
 }
-}  // namespace emulated
-// Exact in double, but for sums of numbers more than 2^29 apart.
-inline float __fadd_rz(float a, float b) { return emulated::towards_zero(double(a) + double(b)); }
-inline float __fmul_rz(float a, float b) { return emulated::towards_zero(double(a) * double(b)); }
 
 inline unsigned __float_as_uint(float value) { unsigned bits; memcpy(&bits, &value, 4); return bits; }
 inline float __uint_as_float(unsigned bits) { float value; memcpy(&value, &bits, 4); return value; }

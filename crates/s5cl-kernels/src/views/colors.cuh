@@ -58,8 +58,9 @@ DEVICE float quotient(float a, float b, float reciprocal) {
 }
 DEVICE float quotient(float a, float b) { return quotient(a, b, reciprocal_fast(b)); }
 
-// The hue as a whole number in [0, 255]; of a grey pixel any. Of the three distances from the
-// largest color, in units of the range, one is 0 and one is 1, so that `middle` is all that is left.
+// The hue as a whole number in [0, 255]; of a grey pixel any. Of the three distances from the largest
+// color, in units of the range, one is 0 and one is 1, so that `middle` is all that is left. A test
+// goes through every hue and saturation, as s5cl-augment computes them in double precision.
 DEVICE float hue_of(const Color& color, float value, float low, float range) {
     const float divisor = range > 0.0f ? range : 1.0f;
     const float middle = quotient(value - (color.red + color.green + color.blue - value - low), divisor);
@@ -73,7 +74,7 @@ DEVICE float hue_of(const Color& color, float value, float low, float range) {
     }
     float turn = quotient(sixths, 6.0f, 1.0f / 6.0f);
     if (turn < 0.0f) turn += 1.0f;
-    return whole(__fmul_rz(turn, 255.0f));
+    return whole(turn * 255.0f);
 }
 
 DEVICE float turned(float value, float depth, float missing) {
@@ -85,7 +86,7 @@ DEVICE void turn_hue(Color& color, float shift) {
     const float range = value - low;
     const float hue = hue_of(color, value, low, range) + shift;
     const float share = quotient(range, value > 0.0f ? value : 1.0f);
-    const float saturation = whole(__fmul_rz(share, 255.0f));
+    const float saturation = whole(share * 255.0f);
     const float sixths = times(hue >= 256.0f ? hue - 256.0f : hue, 6.0f / 255.0f);
     const float depth = times(value * saturation, 1.0f / 255.0f);
     color.red = turned(value, depth, 2.0f - fabsf(sixths - 3.0f));
