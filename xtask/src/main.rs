@@ -9,6 +9,8 @@ mod tiles;
 
 mod batches;
 mod evaluation;
+#[cfg(test)]
+mod gpu_views;
 mod inference;
 mod outcome;
 mod pseudo_labels;

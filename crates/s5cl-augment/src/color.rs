@@ -7,6 +7,7 @@
 use image::RgbImage;
 
 use crate::block::{BLOCK, Block, for_each_block, map_blocks};
+use crate::plan::Adjustment;
 
 /// Scales every value by a factor of at least 0, rounded down and clipped: 0 is black, 1 the image.
 ///
@@ -51,15 +52,6 @@ pub fn adjust_saturation(image: &RgbImage, factor: f32) -> RgbImage {
 #[must_use]
 pub fn adjust_hue(image: &RgbImage, turn: f32) -> RgbImage {
     adjusted(image, Adjustment::Hue(turn))
-}
-
-/// One step of a color jitter, with its factor.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Adjustment {
-    Brightness(f32),
-    Contrast(f32),
-    Saturation(f32),
-    Hue(f32),
 }
 
 /// The pixel-wise part of an adjustment.

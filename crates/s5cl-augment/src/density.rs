@@ -6,6 +6,7 @@
 use std::sync::LazyLock;
 
 use crate::block::{BLOCK, Block};
+use crate::stain::StainJitter;
 
 /// Rows hematoxylin, eosin, DAB; columns red, green, blue.
 ///
@@ -21,15 +22,23 @@ const DARKEST: f64 = 1e-6;
 pub(crate) static LOG2: LazyLock<[f32; 256]> =
     LazyLock::new(|| std::array::from_fn(|byte| (byte as f64 / 255.0).max(DARKEST).log2() as f32));
 
-/// An affine map of three values: `output = matrix * input + offset`.
-pub(crate) struct DensityMap {
-    matrix: [[f32; 3]; 3],
-    offset: [f32; 3],
+/// An affine map of three values: `output = matrix * input + offset`, for whoever computes stains
+/// elsewhere.
+///
+/// Intensities are in `[1e-6, 1]`, a byte's is `byte / 255`, and their logarithms are to base 2.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DensityMap {
+    /// Rows are for the output.
+    pub matrix: [[f32; 3]; 3],
+    /// Is added to the product.
+    pub offset: [f32; 3],
 }
 
 impl DensityMap {
     /// From the base-2 logarithms of intensities to those after the jitter.
-    pub(crate) fn of_jitter(alpha: [f32; 3], beta: [f32; 3]) -> Self {
+    #[must_use]
+    pub fn of_jitter(jitter: &StainJitter) -> Self {
+        let StainJitter { alpha, beta } = jitter;
         let entry = |to: usize, from: usize| -> f64 {
             let by_stain =
                 |j: usize| HED_FROM_RGB[from][j] * f64::from(alpha[j]) * RGB_FROM_HED[j][to];
@@ -42,12 +51,14 @@ impl DensityMap {
     }
 
     /// From the base-2 logarithms of intensities to stains.
-    pub(crate) fn to_stains() -> Self {
+    #[must_use]
+    pub fn to_stains() -> Self {
         Self::new(|to, from| HED_FROM_RGB[from][to] / DARKEST.log2(), |_| 0.0)
     }
 
     /// From stains to the base-2 logarithms of intensities.
-    pub(crate) fn from_stains() -> Self {
+    #[must_use]
+    pub fn from_stains() -> Self {
         Self::new(|to, from| RGB_FROM_HED[from][to] * DARKEST.log2(), |_| 0.0)
     }
 

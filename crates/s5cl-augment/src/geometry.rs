@@ -20,9 +20,12 @@ use image::RgbImage;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Symmetry {
-    transposed: bool,
-    flipped_x: bool,
-    flipped_y: bool,
+    /// Rows become columns first.
+    pub transposed: bool,
+    /// Then left and right are exchanged.
+    pub flipped_x: bool,
+    /// Then top and bottom are exchanged.
+    pub flipped_y: bool,
 }
 
 impl Symmetry {

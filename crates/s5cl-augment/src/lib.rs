@@ -4,7 +4,8 @@
 //! [`Pipeline`] is a validated list of [`Transform`]s. What it draws comes from the stream that
 //! the caller passes, so that a view depends on nothing but its key, and every transform takes
 //! the same number of draws whatever the image is, so that changing one amount leaves the draws
-//! of the other transforms alone.
+//! of the other transforms alone. What was drawn is a [`ViewPlan`], plain numbers: who makes views
+//! on another device reads it with [`Pipeline::draw`], and [`Pipeline::apply`] runs it here.
 //!
 //! The transforms are also plain functions of an image and fixed amounts ([`adjust_hue`],
 //! [`jitter_stains`], ...), as tests, robustness sweeps and previews need them.
@@ -31,6 +32,7 @@ mod color;
 mod crop;
 mod geometry;
 mod pipeline;
+mod plan;
 mod stain;
 
 mod block;
@@ -41,10 +43,12 @@ mod resize;
 pub use affine::{AffineMap, warp_affine};
 pub use color::{adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation};
 pub use crop::{Region, resized_crop};
+pub use density::DensityMap;
 pub use error::AugmentError;
 pub use geometry::Symmetry;
 pub use pipeline::Pipeline;
-pub use stain::{jitter_stains, jitter_stains_stretched};
+pub use plan::{Adjustment, PlanStep, ViewPlan};
+pub use stain::{StainJitter, jitter_stains, jitter_stains_stretched};
 pub use transform::Transform;
 
 #[cfg(doctest)]

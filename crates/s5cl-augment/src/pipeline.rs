@@ -1,14 +1,12 @@
 //! A validated list of transforms and how it runs.
 
-use std::borrow::Cow;
-
 use image::RgbImage;
 use s5cl_random::{Stream, named_stream};
 
-use crate::affine::{AffineMap, warp_affine};
-use crate::color::{Adjustment, adjust};
-use crate::crop::{Region, resized_crop};
-use crate::stain::{jitter_in_place, stretch_in_place};
+use crate::affine::AffineMap;
+use crate::crop::Region;
+use crate::plan::{Adjustment, PlanStep, ViewPlan};
+use crate::stain::StainJitter;
 use crate::{AugmentError, Symmetry, Transform};
 
 /// Transforms that run one after another on an image.
@@ -28,21 +26,6 @@ enum Step {
     HedConstant(StainJitter),
     RandomResizedCrop([f32; 2]),
     Affine(f32),
-}
-
-#[derive(Clone, Debug)]
-struct StainJitter {
-    alpha: [f32; 3],
-    beta: [f32; 3],
-}
-
-impl StainJitter {
-    fn draw(amount: f32, random: &mut Stream) -> Self {
-        Self {
-            alpha: [(); 3].map(|()| random.uniform_in(1.0 - amount, 1.0 + amount)),
-            beta: [(); 3].map(|()| random.uniform_in(-amount, amount)),
-        }
-    }
 }
 
 impl Pipeline {
@@ -76,75 +59,52 @@ impl Pipeline {
 
     /// A view of the image, of the same size; an image without pixels comes back as it is.
     ///
-    /// Every transform takes its draws from `random` in the order of the list, the same number
-    /// whatever the image and the amounts are.
+    /// The same as [`Pipeline::draw`] and then [`ViewPlan::apply`].
     #[must_use]
     pub fn apply(&self, image: &RgbImage, random: &mut Stream) -> RgbImage {
-        if image.is_empty() {
-            return image.clone();
+        self.draw(image.dimensions(), random).apply(image)
+    }
+
+    /// What makes a view of an image of this size (width, height).
+    ///
+    /// Every transform takes its draws from `random` in the order of the list, the same number
+    /// whatever the size and the amounts are, unless the size is that of no pixels. A transform
+    /// that changes nothing leaves no step.
+    #[must_use]
+    pub fn draw(&self, size: (u32, u32), random: &mut Stream) -> ViewPlan {
+        let mut plan = ViewPlan::new(size);
+        if size.0 == 0 || size.1 == 0 {
+            return plan;
         }
-        let mut view = View { image: Cow::Borrowed(image), symmetry: Symmetry::default() };
-        let size = image.dimensions();
         for step in &self.steps {
-            match step {
-                Step::Flip => view.symmetry = flip(view.symmetry, random),
-                Step::Rot90 => view.symmetry = rotate(view.symmetry, size.0 == size.1, random),
+            match *step {
+                Step::Flip => plan.turn(|symmetry| flip(symmetry, random)),
+                Step::Rot90 => plan.turn(|symmetry| rotate(symmetry, size.0 == size.1, random)),
                 Step::ColorJitter(amounts) => {
-                    let adjustments = color_jitter(*amounts, random);
-                    adjust(view.pixels(), &adjustments);
-                }
-                Step::HedJitter(amount) => {
-                    let jitter = StainJitter::draw(*amount, random);
-                    if *amount > 0.0 {
-                        jitter_in_place(view.pixels(), jitter.alpha, jitter.beta);
+                    let adjustments = color_jitter(amounts, random);
+                    if !adjustments.is_empty() {
+                        plan.push(PlanStep::Colors(adjustments));
                     }
                 }
-                Step::HedConstant(jitter) => {
-                    stretch_in_place(view.pixels(), jitter.alpha, jitter.beta);
+                Step::HedJitter(amount) => {
+                    let jitter = StainJitter::draw(amount, random);
+                    if amount > 0.0 {
+                        plan.push(PlanStep::Stains(jitter));
+                    }
                 }
+                Step::HedConstant(jitter) => plan.push(PlanStep::StretchedStains(jitter)),
                 Step::RandomResizedCrop(areas) => {
-                    let region = Region::draw(size, *areas, random);
-                    view.replace(|image| resized_crop(image, region, size));
+                    plan.push(PlanStep::Crop(Region::draw(size, areas, random)));
                 }
                 Step::Affine(amount) => {
-                    let map = AffineMap::draw(size, *amount, random);
-                    if *amount > 0.0 {
-                        view.replace(|image| warp_affine(image, map));
+                    let map = AffineMap::draw(size, amount, random);
+                    if amount > 0.0 {
+                        plan.push(PlanStep::Affine(map));
                     }
                 }
             }
         }
-        view.finish()
-    }
-}
-
-/// An image on its way, and the symmetry that it is still to be seen through.
-struct View<'a> {
-    image: Cow<'a, RgbImage>,
-    symmetry: Symmetry,
-}
-
-impl View<'_> {
-    fn settle(&mut self) {
-        if self.symmetry != Symmetry::default() {
-            self.image = Cow::Owned(self.symmetry.apply(&self.image));
-            self.symmetry = Symmetry::default();
-        }
-    }
-
-    fn pixels(&mut self) -> &mut RgbImage {
-        self.settle();
-        self.image.to_mut()
-    }
-
-    fn replace(&mut self, make: impl FnOnce(&RgbImage) -> RgbImage) {
-        self.settle();
-        self.image = Cow::Owned(make(&self.image));
-    }
-
-    fn finish(mut self) -> RgbImage {
-        self.settle();
-        self.image.into_owned()
+        plan
     }
 }
 
@@ -222,6 +182,17 @@ mod tests {
             assert_eq!(*view, pipeline.apply(&tile, &mut stream(0, 0, sample as u64, 1)));
         }
         assert_ne!(views[0], views[1]);
+    }
+
+    #[test]
+    fn plan_of_nothing_has_no_steps() {
+        let nothing =
+            [Transform::ColorJitter([0.0; 4]), Transform::HedJitter(0.0), Transform::Affine(0.0)];
+        let plan = |transforms: &[Transform], size| {
+            Pipeline::new(transforms, 0).unwrap().draw(size, &mut stream(0, 0, 0, 1))
+        };
+        assert_eq!(plan(&nothing, (33, 20)), ViewPlan::new((33, 20)));
+        assert_eq!(plan(&EVERYTHING, (0, 20)), ViewPlan::new((0, 20)));
     }
 
     #[test]

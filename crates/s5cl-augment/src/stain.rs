@@ -4,9 +4,29 @@
 //! `c = -ln(1e-6)` and rgb in `[1e-6, 1]`.
 
 use image::RgbImage;
+use s5cl_random::Stream;
 
 use crate::block::{BLOCK, Block, for_each_block, map_blocks};
 use crate::density::{DensityMap, LOG2, exp2};
+
+/// How much of each stain a jitter leaves, and how much it adds: for hematoxylin, eosin and DAB.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StainJitter {
+    /// Scales the stains.
+    pub alpha: [f32; 3],
+    /// Is added to the scaled stains, in the units of [`jitter_stains`].
+    pub beta: [f32; 3],
+}
+
+impl StainJitter {
+    /// A random jitter; see [`crate::Transform::HedJitter`].
+    pub(crate) fn draw(amount: f32, random: &mut Stream) -> Self {
+        Self {
+            alpha: [(); 3].map(|()| random.uniform_in(1.0 - amount, 1.0 + amount)),
+            beta: [(); 3].map(|()| random.uniform_in(-amount, amount)),
+        }
+    }
+}
 
 /// Scales the stains of every pixel by `alpha` and adds `beta`, for hematoxylin, eosin and DAB.
 ///
@@ -34,13 +54,13 @@ use crate::density::{DensityMap, LOG2, exp2};
 #[must_use]
 pub fn jitter_stains(image: &RgbImage, alpha: [f32; 3], beta: [f32; 3]) -> RgbImage {
     let mut image = image.clone();
-    jitter_in_place(&mut image, alpha, beta);
+    jitter_in_place(&mut image, &StainJitter { alpha, beta });
     image
 }
 
 /// [`jitter_stains`] on the image itself.
-pub(crate) fn jitter_in_place(image: &mut RgbImage, alpha: [f32; 3], beta: [f32; 3]) {
-    let map = DensityMap::of_jitter(alpha, beta);
+pub(crate) fn jitter_in_place(image: &mut RgbImage, jitter: &StainJitter) {
+    let map = DensityMap::of_jitter(jitter);
     let table = &*LOG2;
     map_blocks(
         image,
@@ -67,17 +87,17 @@ pub(crate) fn jitter_in_place(image: &mut RgbImage, alpha: [f32; 3], beta: [f32;
 #[must_use]
 pub fn jitter_stains_stretched(image: &RgbImage, alpha: [f32; 3], beta: [f32; 3]) -> RgbImage {
     let mut image = image.clone();
-    stretch_in_place(&mut image, alpha, beta);
+    stretch_in_place(&mut image, &StainJitter { alpha, beta });
     image
 }
 
 /// [`jitter_stains_stretched`] on the image itself.
-pub(crate) fn stretch_in_place(image: &mut RgbImage, alpha: [f32; 3], beta: [f32; 3]) {
+pub(crate) fn stretch_in_place(image: &mut RgbImage, jitter: &StainJitter) {
     let jitter = ClampedJitter {
         to_stains: DensityMap::to_stains(),
         to_densities: DensityMap::from_stains(),
-        alpha,
-        beta,
+        alpha: jitter.alpha,
+        beta: jitter.beta,
     };
     let table = &*LOG2;
     // Eight of each, side by side, so that they are found eight at a time.

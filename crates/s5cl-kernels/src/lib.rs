@@ -21,6 +21,7 @@
 //! - [`sup_con`], [`nt_xent`], [`contrast`], [`cross_contrast`]: contrastive losses on any number
 //!   of rows in bounded memory. [`top_k`]: exact nearest neighbors.
 //! - [`adamax_step`], [`adamw_step`], [`sgd_step`], [`average_step`]: steps in place.
+//! - [`ResidentTiles`]: tiles in the memory of a GPU, and augmented views of them made there.
 //!
 //! Vector instructions are found at run time: AVX-512, AVX2 or NEON. All `unsafe` code of the
 //! project lives in this crate, in the modules that open with `#![expect(unsafe_code)]`.
@@ -50,6 +51,7 @@ mod max_pool2d;
 mod network;
 mod optimizer_step;
 mod similarity;
+mod views;
 mod window;
 mod winograd;
 
@@ -67,6 +69,10 @@ mod cuda;
 #[cfg(test)]
 mod checks;
 
+// The name under which a file of the program, which the tests of views share, knows this crate.
+#[cfg(test)]
+extern crate self as s5cl_kernels;
+
 pub use batch_norm::{BatchNormOutput, batch_norm_eval, batch_norm_train};
 pub use conv2d::{Conv2dConfig, conv2d};
 pub use cross_entropy::{CrossEntropyConfig, cross_entropy};
@@ -82,6 +88,7 @@ pub use similarity::{
     TopK, contrast, contrast_with_precision, cross_contrast, nt_xent, sup_con,
     sup_con_anchor_losses, top_k, top_k_of_other_groups, top_k_tensors,
 };
+pub use views::{ResidentTiles, ViewRequest, ViewStep};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -52,6 +52,8 @@ template <> inline bf16 from_float<bf16>(float value) {
 }
 // 2^x, to about 2 units in the last place; results below 2^-126 are 0.
 inline float exp2_fast(float x) { return x < -126.0f ? 0.0f : exp2f(x); }
+// 1 / x, to about 1 unit in the last place.
+inline float reciprocal_fast(float x) { return 1.0f / x; }
 
 // Copies 16 bytes (or writes zeros where there is nothing to read) some time before the wait.
 inline void copy_async_16(void* to, const void* from, bool is_there) {
@@ -168,6 +170,11 @@ template <> DEVICE bf16 from_float<bf16>(float value) {
 DEVICE float exp2_fast(float x) {
     float result;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+    return result;
+}
+DEVICE float reciprocal_fast(float x) {
+    float result;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
     return result;
 }
 

@@ -77,16 +77,16 @@ impl Gpu for CudaGpu {
         memory.device_ptr(&self.device.cuda_stream()).0
     }
 
-    fn upload<T: Plain>(&self, values: &[T]) -> Result<Memory<Self, T>> {
-        let mut memory = self.allocate::<T>(values.len())?;
+    fn write<T: Plain>(&self, to: &mut Memory<Self, T>, first: usize, values: &[T]) -> Result<()> {
         // SAFETY: plain values are their bytes.
         let bytes = unsafe {
             std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values))
         };
         if !bytes.is_empty() {
-            self.device.memcpy_htod(bytes, &mut memory._owned)?;
+            let mut part = to._owned.slice_mut(first * size_of::<T>()..);
+            self.device.memcpy_htod(bytes, &mut part)?;
         }
-        Ok(memory)
+        Ok(())
     }
 
     fn clear<T: Plain>(&self, memory: &mut Memory<Self, T>) -> Result<()> {

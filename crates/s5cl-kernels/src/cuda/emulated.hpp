@@ -180,8 +180,33 @@ template <class T> T atomicAdd(T* to, T value) { T old = *to; *to += value; retu
 template <class T> T atomicMax(T* to, T value) { T old = *to; if (value > old) *to = value; return old; }
 template <class T> T atomicOr(T* to, T value) { T old = *to; *to |= value; return old; }
 
+// Products and sums that no compiler fuses, rounded to the nearest number or towards zero.
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline double __dmul_rn(double a, double b) { return a * b; }
+inline double __dadd_rn(double a, double b) { return a + b; }
+// Exact in double, but for numbers more than 2^29 apart.
+inline float __fadd_rz(float a, float b) {
+    const double sum = double(a) + double(b);
+    const float rounded = float(sum);
+    return fabs(double(rounded)) > fabs(sum) ? nextafterf(rounded, 0.0f) : rounded;
+}
+
 inline unsigned __float_as_uint(float value) { unsigned bits; memcpy(&bits, &value, 4); return bits; }
 inline float __uint_as_float(unsigned bits) { float value; memcpy(&value, &bits, 4); return value; }
+inline double __longlong_as_double(long long bits) { double value; memcpy(&value, &bits, 8); return value; }
+// The lower word of the two, shifted right as one number.
+inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
+    return unsigned((uint64_t(high) << 32 | low) >> (shift % 32));
+}
+// Four of the eight bytes of two words, as the four hexadecimal digits of a selector say.
+inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
+    const uint64_t bytes = uint64_t(high) << 32 | low;
+    unsigned result = 0;
+    for (unsigned i = 0; i < 4; ++i) {
+        result |= unsigned(bytes >> 8 * (selector >> 4 * i & 7) & 255) << 8 * i;
+    }
+    return result;
+}
 inline int __float2int_rn(float value) { return int(nearbyintf(value)); }
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }

@@ -86,11 +86,11 @@ impl Gpu for EmulatedGpu {
         memory.start as u64
     }
 
-    fn upload<T: Plain>(&self, values: &[T]) -> Result<Memory<Self, T>> {
-        let memory = self.allocate::<T>(values.len())?;
-        // SAFETY: the memory was just made for so many values.
-        unsafe { self.values(memory.pointer, values.len()) }.copy_from_slice(values);
-        Ok(memory)
+    fn write<T: Plain>(&self, to: &mut Memory<Self, T>, first: usize, values: &[T]) -> Result<()> {
+        // SAFETY: the memory holds so many values, and no kernel runs.
+        let all = unsafe { self.values(to.pointer, to.len) };
+        all[first..][..values.len()].copy_from_slice(values);
+        Ok(())
     }
 
     fn clear<T: Plain>(&self, memory: &mut Memory<Self, T>) -> Result<()> {

@@ -46,6 +46,16 @@ pub(crate) trait Gpu {
     /// Copies values to the device.
     fn upload<T: Plain>(&self, values: &[T]) -> Result<Memory<Self, T>>
     where
+        Self: Sized,
+    {
+        let mut memory = self.allocate(values.len())?;
+        self.write(&mut memory, 0, values)?;
+        Ok(memory)
+    }
+
+    /// Copies values into memory of the device, from the value `first` on.
+    fn write<T: Plain>(&self, to: &mut Memory<Self, T>, first: usize, values: &[T]) -> Result<()>
+    where
         Self: Sized;
 
     /// Writes zeros.
