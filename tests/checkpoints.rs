@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use candle_core::{Device, Tensor, Var};
-use s5cl_trainer::{Rule, TrainError, WeightAverage};
+use s5cl_trainer::{StepRule, TrainError, WeightAverage};
 
 use crate::golden_files::TestResult;
 use crate::pipeline::{MODEL, SEED, finished};
@@ -96,7 +96,7 @@ fn checkpoint_of_another_model_is_refused() -> TestResult {
     // The same identity, and yet another shape, optimizer or average.
     for other in [
         Setup { embedding_dim: 8, ..setup },
-        Setup { rule: Rule::AdamW { betas: [0.9, 0.999], epsilon: 1e-8 }, ..setup },
+        Setup { rule: StepRule::AdamW { betas: [0.9, 0.999], epsilon: 1e-8 }, ..setup },
     ] {
         let newest = setup.checkpoints(folder.path(), MODEL).newest()?.ok_or("no checkpoint")?;
         let error = newest.restore(&mut other.state(SEED)?).unwrap_err();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor, Var};
 use s5cl_trainer::{
-    Event, MethodKind, Outcome, Rule, StepRecord, TrainError, TrainState, WeightAverage, train,
+    Event, MethodKind, Outcome, StepRecord, StepRule, TrainError, TrainState, WeightAverage, train,
 };
 
 use crate::checkpoints::names_in;
@@ -149,9 +149,9 @@ fn pseudo_labels_take_over_after_the_configured_step() -> TestResult {
 fn run_interrupted_and_resumed_gives_the_bits_of_an_uninterrupted_one() -> TestResult {
     let adam = ([0.9, 0.999], 1e-8);
     for (rule, ema_decay) in [
-        (Rule::Adamax { betas: adam.0, epsilon: adam.1 }, Some(0.9)),
-        (Rule::AdamW { betas: adam.0, epsilon: adam.1 }, Some(0.99)),
-        (Rule::Sgd { momentum: 0.9, nesterov: true }, None),
+        (StepRule::Adamax { betas: adam.0, epsilon: adam.1 }, Some(0.9)),
+        (StepRule::AdamW { betas: adam.0, epsilon: adam.1 }, Some(0.99)),
+        (StepRule::Sgd { momentum: 0.9, nesterov: true }, None),
     ] {
         let what = format!("{rule:?}");
         let setup = Setup { rule, ema_decay, pseudo_labels_after_steps: 6, ..Setup::s5cl() };
@@ -186,8 +186,8 @@ fn weights_that_were_told_do_not_change_with_later_steps() -> TestResult {
         Ok(bits)
     };
     for (rule, ema_decay) in [
-        (Rule::Adamax { betas: [0.9, 0.999], epsilon: 1e-8 }, None),
-        (Rule::Sgd { momentum: 0.9, nesterov: true }, Some(0.9)),
+        (StepRule::Adamax { betas: [0.9, 0.999], epsilon: 1e-8 }, None),
+        (StepRule::Sgd { momentum: 0.9, nesterov: true }, Some(0.9)),
     ] {
         let folder = tempfile::tempdir()?;
         let setup = Setup { rule, ema_decay, ..Setup::s5cl() };
@@ -256,7 +256,7 @@ fn run_killed_between_checkpoints_repeats_the_same_steps() -> TestResult {
 #[test]
 fn loss_that_is_not_finite_stops_the_run_and_names_step_and_term() -> TestResult {
     let folder = tempfile::tempdir()?;
-    let rule = Rule::Sgd { momentum: 0.0, nesterov: false };
+    let rule = StepRule::Sgd { momentum: 0.0, nesterov: false };
     let setup = Setup { rule, learning_rate: 1e30, checkpoint_every: 1, ..Setup::s5cl() };
     let mut state = setup.state(SEED)?;
     let run = run(&setup, &mut state, folder.path(), u64::MAX)?;
@@ -282,7 +282,7 @@ fn average_follows_its_formula() -> TestResult {
     // The decay is limited at first, by (1 + steps) / (10 + steps).
     for (value, steps, decay) in [(1.0, 1, 2.0 / 11.0), (2.0, 2, 0.25), (4.0, 1000, 0.9)] {
         variable.set(&Tensor::new(value as f32, &Device::Cpu)?)?;
-        average.update(&parameters, steps)?;
+        average.update(steps)?;
         expected = decay * expected + (1.0 - decay) * value;
         let got = f64::from(average.weights()?["weight"].to_scalar::<f32>()?);
         assert!((got - expected).abs() < 1e-6, "step {steps}: {got}, expected {expected}");

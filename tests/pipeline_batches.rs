@@ -12,7 +12,7 @@ use s5cl_losses::HierarchyConfig;
 use s5cl_random::stream;
 use s5cl_trainer::{
     Batch, BatchSource, Checkpoints, Method, MethodConfig, MethodKind, Optimizer, OptimizerConfig,
-    Rule, Schedule, ScheduleKind, SourceError, TrainConfig, TrainState, Views, WeightAverage,
+    Schedule, ScheduleKind, SourceError, StepRule, TrainConfig, TrainState, Views, WeightAverage,
 };
 
 use crate::golden_files::TestResult;
@@ -91,7 +91,7 @@ impl BatchSource for TissueBatches {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup {
     pub(crate) kind: MethodKind,
-    pub(crate) rule: Rule,
+    pub(crate) rule: StepRule,
     pub(crate) learning_rate: f64,
     /// The last step without pseudo-labels, 0-based.
     pub(crate) pseudo_labels_after_steps: u64,
@@ -107,7 +107,7 @@ impl Setup {
     pub(crate) fn s5cl() -> Self {
         Self {
             kind: MethodKind::S5cl,
-            rule: Rule::Adamax { betas: [0.9, 0.999], epsilon: 1e-8 },
+            rule: StepRule::Adamax { betas: [0.9, 0.999], epsilon: 1e-8 },
             learning_rate: 3e-3,
             pseudo_labels_after_steps: STEPS,
             embedding_dim: 16,
@@ -154,7 +154,8 @@ impl Setup {
         let config = OptimizerConfig { rule: self.rule, weight_decay: 1e-4 };
         let optimizer = Optimizer::new(config, parameters.trainable())?;
         let average = self.ema_decay.map(|decay| WeightAverage::new(decay, &parameters.all()));
-        Ok(TrainState { model, parameters, optimizer, average: average.transpose()? })
+        let (average, loss_scale) = (average.transpose()?, None);
+        Ok(TrainState { model, parameters, optimizer, average, loss_scale })
     }
 
     /// Checkpoints in the folder that belong to a model called `model`.

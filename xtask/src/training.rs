@@ -258,7 +258,7 @@ fn new_state(config: &RunConfig, n_classes: usize, weights: Option<&Path>) -> Re
     let average = (config.training.ema_decay > 0.0)
         .then(|| WeightAverage::new(config.training.ema_decay, &parameters.all()))
         .transpose()?;
-    Ok(TrainState { model, parameters, optimizer, average })
+    Ok(TrainState { model, parameters, optimizer, average, loss_scale: None })
 }
 
 fn initial_weights(config: &RunConfig) -> Option<&Path> {

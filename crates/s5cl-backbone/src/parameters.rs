@@ -52,6 +52,12 @@ impl Parameters {
         trainable
     }
 
+    /// Where they are; the CPU while there are none.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.lock().values().next().map_or(Device::Cpu, |value| value.device().clone())
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Var>> {
         // A panic while the lock was held leaves the map whole: insertion is its only change.
         self.variables.lock().unwrap_or_else(PoisonError::into_inner)
@@ -148,6 +154,7 @@ mod tests {
         builder.get(4, "weight")?;
         builder.get(4, "running_mean")?;
         assert_eq!(parameters.all().len(), 2);
+        assert!(parameters.device().is_cpu() && Parameters::new(0).device().is_cpu());
         assert_eq!(parameters.trainable().into_keys().collect::<Vec<_>>(), ["bn1.weight"]);
         Ok(())
     }

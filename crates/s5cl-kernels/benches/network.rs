@@ -10,7 +10,8 @@ use std::time::Duration;
 use candle_core::{Device, Result, Tensor, Var};
 use criterion::{Criterion, criterion_group, criterion_main};
 use s5cl_kernels::{
-    Conv2dConfig, CrossEntropyConfig, Maps, Network, StepConfig, cross_entropy, sgd_step,
+    Conv2dConfig, CrossEntropyConfig, GradientScale, Maps, Network, StepConfig, StepItem, StepRule,
+    cross_entropy, optimizer_step,
 };
 
 use inputs::{tensor, values, variable};
@@ -85,14 +86,15 @@ impl ResNet {
         let config = CrossEntropyConfig { label_smoothing: 0.0 };
         let gradients = cross_entropy(&encodings, labels, config)?.backward()?;
         // No movement: every call finds the same weights.
-        let config =
-            StepConfig { learning_rate: 0.0, gradient_scale: 1.0, weight_decay: 0.0, steps: 1 };
+        let config = StepConfig { learning_rate: 0.0, weight_decay: 0.0, steps: 1 };
+        let rule = StepRule::Sgd { momentum: 0.0, nesterov: false };
+        let mut items: Vec<StepItem<'_>> = Vec::new();
         for parameter in &self.parameters {
             if let Some(gradient) = gradients.get(parameter) {
-                sgd_step(parameter, gradient, None, 0.0, false, config)?;
+                items.push(StepItem { parameter, gradient, slots: &mut [] });
             }
         }
-        Ok(())
+        optimizer_step(rule, config, GradientScale::Given(1.0), &mut items)
     }
 
     fn evaluate(&self, images: &Tensor) -> Result<Tensor> {

@@ -11,11 +11,11 @@ use std::time::Duration;
 use candle_core::{Device, Result, Tensor};
 use criterion::{Criterion, criterion_group, criterion_main};
 use s5cl_kernels::{
-    CrossEntropyConfig, StepConfig, adamax_step, average_step, cross_entropy, global_average_pool,
-    gradient_norm, linear, max_pool2d,
+    CrossEntropyConfig, GradientScale, Slot, StepConfig, StepItem, StepRule, average_step,
+    cross_entropy, global_average_pool, gradient_norm, linear, max_pool2d, optimizer_step,
 };
 
-use inputs::{tensor, values, variable};
+use inputs::{tensor, variable};
 use passes::passes;
 
 /// As many as ResNet-18 has.
@@ -38,21 +38,22 @@ fn operations(criterion: &mut Criterion) -> Result<()> {
 fn updates(criterion: &mut Criterion) -> Result<()> {
     let parameter = variable(&[N_PARAMETERS])?;
     let gradient = tensor(&[N_PARAMETERS])?;
-    let (mut mean, mut largest) = (vec![0.0; N_PARAMETERS], vec![0.0; N_PARAMETERS]);
-    let config =
-        StepConfig { learning_rate: 1e-3, gradient_scale: 1.0, weight_decay: 1e-4, steps: 1 };
-    criterion.bench_function("adamax_step", |bencher| {
+    let zeros = || Slot::zeros(N_PARAMETERS, &Device::Cpu);
+    let mut slots = [zeros()?, zeros()?];
+    let rule = StepRule::Adamax { betas: [0.9, 0.999], epsilon: 1e-8 };
+    let config = StepConfig { learning_rate: 1e-3, weight_decay: 1e-4, steps: 1 };
+    criterion.bench_function("optimizer_step", |bencher| {
         bencher.iter(|| {
-            let state = [mean.as_mut_slice(), largest.as_mut_slice()];
-            adamax_step(&parameter, &gradient, state, [0.9, 0.999], 1e-8, config)
+            let item = StepItem { parameter: &parameter, gradient: &gradient, slots: &mut slots };
+            optimizer_step(rule, config, GradientScale::Given(1.0), &mut [item])
         });
     });
     criterion.bench_function("gradient_norm", |bencher| {
         bencher.iter(|| gradient_norm([black_box(&gradient)]));
     });
-    let mut average = values(N_PARAMETERS);
+    let mut average = Slot::copy_of(&gradient)?;
     criterion.bench_function("average_step", |bencher| {
-        bencher.iter(|| average_step(&mut average, &parameter, 0.999));
+        bencher.iter(|| average_step(&mut [(&mut average, &parameter)], 0.999));
     });
     Ok(())
 }

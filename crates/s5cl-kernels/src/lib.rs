@@ -20,8 +20,11 @@
 //!   at a time.
 //! - [`sup_con`], [`nt_xent`], [`contrast`], [`cross_contrast`]: contrastive losses on any number
 //!   of rows in bounded memory. [`top_k`]: exact nearest neighbors.
-//! - [`adamax_step`], [`adamw_step`], [`sgd_step`], [`average_step`]: steps in place.
 //! - [`ResidentTiles`]: tiles in the memory of a GPU, and augmented views of them made there.
+//! - [`optimizer_step`], [`gradient_norm`], [`average_step`]: steps in place, of all parameters
+//!   together.
+//! - [`cuda_devices`], [`open_cuda_device`], [`device_memory`], [`Readback`]: devices, and values
+//!   that come from one while it goes on.
 //!
 //! Vector instructions are found at run time: AVX-512, AVX2 or NEON. All `unsafe` code of the
 //! project lives in this crate, in the modules that open with `#![expect(unsafe_code)]`.
@@ -55,6 +58,9 @@ mod views;
 mod window;
 mod winograd;
 
+mod devices;
+mod readback;
+
 mod product;
 
 mod microkernel;
@@ -76,13 +82,19 @@ extern crate self as s5cl_kernels;
 pub use batch_norm::{BatchNormOutput, batch_norm_eval, batch_norm_train};
 pub use conv2d::{Conv2dConfig, conv2d};
 pub use cross_entropy::{CrossEntropyConfig, cross_entropy};
+pub use devices::{
+    CudaDeviceInfo, DeviceMemory, LEAST_COMPUTE_CAPABILITY, cuda_devices, device_memory,
+    forget_peak_memory, is_out_of_memory, open_cuda_device,
+};
 pub use global_average_pool::global_average_pool;
 pub use linear::linear;
 pub use max_pool2d::max_pool2d;
 pub use network::{BatchStatistics, Maps, Network, NetworkOutput};
 pub use optimizer_step::{
-    StepConfig, adamax_step, adamw_step, average_step, gradient_norm, sgd_step,
+    GradientScale, Slot, StepConfig, StepItem, StepRule, average_step, clip_scale, gradient_norm,
+    optimizer_step,
 };
+pub use readback::Readback;
 pub use similarity::{
     CrossContrast, Neighbors, Positives, Reduction, Segment, SimilarityPrecision, Temperature,
     TopK, contrast, contrast_with_precision, cross_contrast, nt_xent, sup_con,

@@ -2,20 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Result, Shape, Tensor, Var, bail};
-use s5cl_kernels::average_step;
+use candle_core::{Result, Tensor, Var, bail};
+use s5cl_kernels::{Slot, average_step};
 
 use crate::state::kept;
 
-/// The average over past steps of every weight and statistic of a model.
+/// The average over past steps of every weight and statistic of a model, on its device.
 pub struct WeightAverage {
     decay: f64,
-    /// Shape and values of each, which are nobody else's: they change in place.
-    average: BTreeMap<String, (Shape, Vec<f32>)>,
+    /// Of each weight, its present values and their average.
+    weights: BTreeMap<String, (Var, Slot)>,
 }
 
 impl WeightAverage {
-    /// Starts at the present weights. `decay` is the share of the past, from 0 to 1.
+    /// Starts at the present weights, which it follows. `decay` is the share of the past, from 0
+    /// to 1.
     ///
     /// # Errors
     ///
@@ -24,8 +25,10 @@ impl WeightAverage {
         if !(0.0..=1.0).contains(&decay) {
             bail!("the decay of the average must be from 0 to 1, got {decay}")
         }
-        let copied = parameters.iter().map(|(name, value)| Ok((name.clone(), owned(value)?)));
-        Ok(Self { decay, average: copied.collect::<Result<_>>()? })
+        let copied = parameters
+            .iter()
+            .map(|(name, present)| Ok((name.clone(), (present.clone(), Slot::copy_of(present)?))));
+        Ok(Self { decay, weights: copied.collect::<Result<_>>()? })
     }
 
     /// Moves towards the present weights. The decay is at most `(1 + steps) / (10 + steps)`, so
@@ -33,45 +36,41 @@ impl WeightAverage {
     ///
     /// # Errors
     ///
-    /// If a weight cannot be read, or has another shape by now.
-    pub fn update(&mut self, parameters: &BTreeMap<String, Var>, steps: u64) -> Result<()> {
+    /// If a device fails.
+    pub fn update(&mut self, steps: u64) -> Result<()> {
         let steps = steps as f64;
         let decay = self.decay.min((1.0 + steps) / (10.0 + steps));
-        for (name, (_shape, average)) in &mut self.average {
-            if let Some(value) = parameters.get(name) {
-                average_step(average, value, decay)?;
-            }
-        }
-        Ok(())
+        let items =
+            self.weights.values_mut().map(|(present, average)| (average, present.as_tensor()));
+        average_step(&mut items.collect::<Vec<_>>(), decay)
     }
 
-    /// A copy of the averaged weights by name.
+    /// A copy of the averaged weights by name, on their devices.
     ///
     /// # Errors
     ///
-    /// If the device has no memory left.
+    /// If a device has no memory left.
     pub fn weights(&self) -> Result<BTreeMap<String, Tensor>> {
-        let copied = self.average.iter().map(|(name, (shape, values))| {
-            Ok((name.clone(), Tensor::from_slice(values, shape, &Device::Cpu)?))
+        let copied = self.weights.iter().map(|(name, (present, average))| {
+            Ok((name.clone(), average.to_tensor(present.shape())?))
         });
         copied.collect()
     }
 
-    /// Puts back what [`WeightAverage::weights`] gave.
+    /// Puts back what [`WeightAverage::weights`] gave, from any device.
     ///
     /// # Errors
     ///
     /// If a weight is missing, not f32 or of another shape; nothing is changed then.
     pub fn restore(&mut self, weights: &BTreeMap<String, Tensor>) -> Result<()> {
-        let mut restored = BTreeMap::new();
-        for (name, (shape, _values)) in &self.average {
-            restored.insert(name.clone(), owned(kept("average of", weights, name, shape)?)?);
+        let mut restored = Vec::new();
+        for (name, (present, _)) in &self.weights {
+            let values = kept("average of", weights, name, present.shape())?;
+            restored.push(Slot::copy_of(&values.to_device(present.device())?)?);
         }
-        self.average = restored;
+        for ((_, average), restored) in self.weights.values_mut().zip(restored) {
+            *average = restored;
+        }
         Ok(())
     }
-}
-
-fn owned(tensor: &Tensor) -> Result<(Shape, Vec<f32>)> {
-    Ok((tensor.shape().clone(), tensor.flatten_all()?.to_vec1()?))
 }

@@ -29,6 +29,13 @@ impl Views {
         let strong = Tensor::from_slice(&self.strong, shape, device)?;
         Tensor::cat(&[weak, strong], 0)
     }
+
+    /// The first images.
+    fn first(&self, n_images: usize) -> Self {
+        let bytes = n_images * self.height * self.width * 3;
+        let first = |pixels: &[u8]| pixels[..bytes.min(pixels.len())].to_vec();
+        Self { weak: first(&self.weak), strong: first(&self.strong), n_images, ..*self }
+    }
 }
 
 /// One step's images. Unlabeled images have no label here, even where one exists.
@@ -48,6 +55,14 @@ impl Batch {
     pub fn n_views(&self) -> usize {
         2 * (self.labeled.n_images + self.unlabeled.as_ref().map_or(0, |views| views.n_images))
     }
+
+    /// The first of so many parts of about the same size, with an image at least.
+    pub(crate) fn part(&self, n_parts: usize) -> Self {
+        let part = |views: &Views| views.first(views.n_images.div_ceil(n_parts));
+        let labeled = part(&self.labeled);
+        let labels = self.labels.iter().take(labeled.n_images).copied().collect();
+        Self { labeled, labels, unlabeled: self.unlabeled.as_ref().map(part) }
+    }
 }
 
 /// Why a batch could not be made, in the words of whoever makes it.
@@ -62,4 +77,26 @@ pub trait BatchSource {
     ///
     /// If the images of the step cannot be read.
     fn batch(&mut self, step: u64) -> std::result::Result<Batch, SourceError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Batch, Views};
+
+    #[test]
+    fn batch_part_is_its_first_images() {
+        let views = |n_images: usize, first: u8| {
+            let pixels = |first: u8| (0..6 * n_images).map(|i| first + i as u8).collect();
+            let (weak, strong) = (pixels(first), pixels(first + 100));
+            Views { weak, strong, n_images, height: 2, width: 1 }
+        };
+        let unlabeled = Some(views(9, 7));
+        let batch = Batch { labeled: views(5, 0), labels: vec![3, 1, 4, 1, 5], unlabeled };
+        let part = batch.part(4);
+        assert_eq!((part.labeled.n_images, part.labels.as_slice()), (2, &[3, 1][..]));
+        assert_eq!(part.labeled.strong, (100..112).collect::<Vec<u8>>());
+        assert_eq!(part.unlabeled.as_ref().map(|views| views.weak[17]), Some(7 + 17));
+        assert_eq!(part.n_views(), 2 * (2 + 3));
+        assert_eq!(batch.part(100).n_views(), 4);
+    }
 }

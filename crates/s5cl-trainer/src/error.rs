@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::SourceError;
+use crate::{SourceError, StepMemory};
 
 /// Why training stopped.
 #[derive(Debug, Error)]
@@ -40,6 +40,14 @@ pub enum TrainError {
         step: u64,
         /// Their reason.
         source: SourceError,
+    },
+    /// A step needs more memory than its device has.
+    #[error("step {step}: the device has no memory left for this batch")]
+    OutOfMemory {
+        /// 0-based.
+        step: u64,
+        /// What there is, and what the step would take.
+        memory: StepMemory,
     },
     /// A computation failed.
     #[error("step {step}: {source}")]

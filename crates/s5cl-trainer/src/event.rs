@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::PseudoLabels;
+
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -50,29 +52,12 @@ pub struct StepRecord {
     pub pseudo_labels: Option<PseudoLabels>,
     /// The rate of this step.
     pub learning_rate: f64,
-    /// Norm of all gradients together, before clipping.
+    /// Norm of all gradients together, before clipping. Not finite where the step was left out
+    /// because gradients in half precision had overflowed.
     pub gradient_norm: f64,
+    /// What the loss was multiplied with for its gradient, where that is in half precision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<f64>,
     /// Images that went through the model, both views counted.
     pub n_views: usize,
-}
-
-/// What the classifier says of the unlabeled images of a step, in the batch's order, from their
-/// weak views.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PseudoLabels {
-    /// The likeliest class of each.
-    pub classes: Vec<u32>,
-    /// Its probability, 0 to 1.
-    pub confidences: Vec<f32>,
-    /// Whether that is enough to count as a label.
-    pub is_accepted: Vec<bool>,
-}
-
-impl PseudoLabels {
-    /// Share of the images whose prediction counts as a label, 0 to 1.
-    #[must_use]
-    pub fn accepted(&self) -> f64 {
-        let n_accepted = self.is_accepted.iter().filter(|accepted| **accepted).count();
-        n_accepted as f64 / self.is_accepted.len().max(1) as f64
-    }
 }

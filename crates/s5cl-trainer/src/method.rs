@@ -7,6 +7,7 @@ use s5cl_backbone::{Mode, Model, ModelOutput, Normalization};
 use s5cl_losses::{Hierarchy, HierarchyConfig, LabeledViews, Terms, UnlabeledViews};
 use tracing::info_span;
 
+use crate::pseudo_labels::Predictions;
 use crate::{Batch, PseudoLabels, TrainError};
 
 /// A method by name. All share the model, the views and the number of images a step.
@@ -74,9 +75,10 @@ pub struct Method {
 pub(crate) struct StepLoss {
     pub(crate) terms: Terms,
     pub(crate) supervised_floor: f64,
-    pub(crate) unsupervised_floor: f64,
     pub(crate) pseudo_share: f64,
-    pub(crate) pseudo_labels: Option<PseudoLabels>,
+    /// Of the unlabeled images, where there are some.
+    pub(crate) predictions: Option<Predictions>,
+    pub(crate) n_classes: usize,
 }
 
 impl Method {
@@ -149,58 +151,40 @@ impl Method {
         let logits = output.logits.narrow(0, 0, classified)?;
         let labeled = LabeledViews { embeddings: &embeddings, logits: &logits, labels: &labels };
         let supervised_floor = self.hierarchy.supervised_floor(&batch.labels);
+        let n_classes = output.logits.dim(D::Minus1)?;
 
         let Some(unlabeled) = &batch.unlabeled else {
             let terms = self.hierarchy.forward(labeled, None)?;
-            let (unsupervised_floor, pseudo_share, pseudo_labels) = (0.0, 0.0, None);
-            return Ok(StepLoss {
-                terms,
-                supervised_floor,
-                unsupervised_floor,
-                pseudo_share,
-                pseudo_labels,
-            });
+            let (pseudo_share, predictions) = (0.0, None);
+            return Ok(StepLoss { terms, supervised_floor, pseudo_share, predictions, n_classes });
         };
         let n_unlabeled = unlabeled.n_images;
         let embeddings = output.embeddings.narrow(0, 2 * n_labeled, 2 * n_unlabeled)?;
         let weak_logits = output.logits.narrow(0, 2 * n_labeled, n_unlabeled)?;
-        let pseudo_labels = self.pseudo_labels(&weak_logits)?;
-        let positives = labels_of_positives(&pseudo_labels, output.logits.dim(D::Minus1)?);
+        let predictions = Predictions::of(&weak_logits)?;
+        let labels = predictions.labels(self.pseudo_threshold(), n_classes)?;
         let pseudo_share = self.pseudo_share(step);
-        let views = UnlabeledViews {
-            embeddings: &embeddings,
-            pseudo_labels: Some(&Tensor::new(positives.as_slice(), embeddings.device())?),
-            pseudo_share,
-        };
-        Ok(StepLoss {
-            terms: self.hierarchy.forward(labeled, Some(views))?,
-            supervised_floor,
-            unsupervised_floor: self.hierarchy.unsupervised_floor(&positives, pseudo_share),
-            pseudo_share,
-            pseudo_labels: Some(pseudo_labels),
-        })
+        let views =
+            UnlabeledViews { embeddings: &embeddings, pseudo_labels: Some(&labels), pseudo_share };
+        let terms = self.hierarchy.forward(labeled, Some(views))?;
+        let predictions = Some(predictions);
+        Ok(StepLoss { terms, supervised_floor, pseudo_share, predictions, n_classes })
     }
 
-    /// The class that the classifier sees in each weak view, and whether it is sure enough.
-    fn pseudo_labels(&self, weak_logits: &Tensor) -> Result<PseudoLabels> {
-        let logits = weak_logits.detach();
-        let confidences = candle_nn::ops::softmax(&logits, D::Minus1)?.max(D::Minus1)?;
-        let confidences: Vec<f32> = confidences.to_vec1()?;
-        let threshold = self.config.pseudo_threshold as f32;
-        let is_accepted = confidences.iter().map(|confidence| *confidence >= threshold).collect();
-        Ok(PseudoLabels { classes: logits.argmax(D::Minus1)?.to_vec1()?, confidences, is_accepted })
+    /// What predictions must reach to count as labels.
+    pub(crate) fn pseudo_threshold(&self) -> f32 {
+        self.config.pseudo_threshold as f32
     }
-}
 
-/// The pseudo-labels as contrast takes them: an image without one is a class of its own, with a
-/// number above the classes.
-fn labels_of_positives(pseudo_labels: &PseudoLabels, n_classes: usize) -> Vec<u32> {
-    let PseudoLabels { classes, is_accepted, .. } = pseudo_labels;
-    let own_classes = n_classes as u32..;
-    let images = classes.iter().zip(is_accepted).zip(own_classes);
-    images
-        .map(|((&class_idx, &is_accepted), own)| if is_accepted { class_idx } else { own })
-        .collect()
+    /// Where the unsupervised term cannot go lower with these pseudo-labels.
+    pub(crate) fn unsupervised_floor(
+        &self,
+        pseudo_labels: &PseudoLabels,
+        n_classes: usize,
+        pseudo_share: f64,
+    ) -> f64 {
+        self.hierarchy.unsupervised_floor(&pseudo_labels.labels(n_classes), pseudo_share)
+    }
 }
 
 #[cfg(test)]
@@ -209,7 +193,7 @@ mod tests {
     use s5cl_backbone::{ENCODERS, Model, ModelConfig, Normalization, Parameters};
     use s5cl_losses::HierarchyConfig;
 
-    use super::{Method, MethodConfig, MethodKind, labels_of_positives};
+    use super::{Method, MethodConfig, MethodKind};
     use crate::{Batch, Views};
 
     fn config() -> MethodConfig {
@@ -270,16 +254,6 @@ mod tests {
                 assert!(nodes.len() <= most, "{name}: {} nodes, {most} expected", nodes.len());
             }
         }
-        Ok(())
-    }
-
-    #[test]
-    fn method_unsure_predictions_stay_instances() -> Result<(), Box<dyn std::error::Error>> {
-        let method = Method::new(MethodConfig { pseudo_threshold: 0.9, ..config() })?;
-        let logits = Tensor::new(&[[9_f32, 0.0], [0.1, 0.0], [0.0, 9.0]], &Device::Cpu)?;
-        let pseudo = method.pseudo_labels(&logits)?;
-        assert_eq!(labels_of_positives(&pseudo, 2), [0, 3, 1]);
-        assert!((pseudo.accepted() - 2.0 / 3.0).abs() < 1e-6);
         Ok(())
     }
 

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Result, Shape, Tensor, bail};
+use candle_core::{DType, Device, Result, Shape, Tensor, bail};
 use s5cl_backbone::{Model, Parameters};
 
-use crate::{Optimizer, WeightAverage};
+use crate::{LossScale, Optimizer, WeightAverage};
 
 const MODEL: &str = "model";
 const OPTIMIZER: &str = "optimizer";
 const AVERAGE: &str = "average";
+const LOSS_SCALE: &str = "loss_scale";
 
 /// Weights, optimizer, average of the weights, and how many steps made them.
 pub struct TrainState {
@@ -21,6 +22,8 @@ pub struct TrainState {
     pub optimizer: Optimizer,
     /// The average of the weights, where it is on.
     pub average: Option<WeightAverage>,
+    /// The factor of the loss, where gradients are in half precision.
+    pub loss_scale: Option<LossScale>,
 }
 
 impl TrainState {
@@ -28,6 +31,12 @@ impl TrainState {
     #[must_use]
     pub fn steps(&self) -> u64 {
         self.optimizer.steps()
+    }
+
+    /// Where the weights are, and steps are computed.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.parameters.device()
     }
 
     /// A copy of the weights to evaluate and to keep: of the average where it is on, else of the
@@ -54,6 +63,7 @@ impl TrainState {
             (MODEL, self.model_weights()?),
             (OPTIMIZER, self.optimizer.state()?),
             (AVERAGE, average.unwrap_or_default()),
+            (LOSS_SCALE, self.loss_scale.as_ref().map(LossScale::tensors).unwrap_or_default()),
         ];
         let named = parts.into_iter().flat_map(|(part, tensors)| {
             tensors.into_iter().map(move |(name, tensor)| (format!("{part}/{name}"), tensor))
@@ -61,7 +71,7 @@ impl TrainState {
         Ok(named.collect())
     }
 
-    /// Puts back what [`TrainState::tensors`] and [`TrainState::steps`] gave.
+    /// Puts back what [`TrainState::tensors`] and [`TrainState::steps`] gave, from any device.
     ///
     /// # Errors
     ///
@@ -76,7 +86,8 @@ impl TrainState {
         };
         let model = part(MODEL);
         for (name, variable) in self.parameters.all() {
-            variable.set(kept("weight", &model, &name, variable.shape())?)?;
+            let weight = kept("weight", &model, &name, variable.shape())?;
+            variable.set(&weight.to_device(variable.device())?)?;
         }
         if let Some(average) = &mut self.average {
             let weights = part(AVERAGE);
@@ -84,6 +95,9 @@ impl TrainState {
                 bail!("there is no average of the weights")
             }
             average.restore(&weights)?;
+        }
+        if let Some(loss_scale) = &mut self.loss_scale {
+            loss_scale.restore(&part(LOSS_SCALE))?;
         }
         self.optimizer.restore(&part(OPTIMIZER), steps)
     }

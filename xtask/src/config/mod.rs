@@ -5,7 +5,7 @@ mod validate;
 
 use s5cl_augment::Transform;
 use s5cl_losses::{HierarchyConfig, Reduction};
-use s5cl_trainer::{MethodConfig, OptimizerConfig, Rule, Schedule};
+use s5cl_trainer::{MethodConfig, OptimizerConfig, Schedule};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use resolve::{Overrides, resolve};
@@ -155,8 +155,7 @@ impl RunConfig {
 
     /// What the optimizer is made from.
     pub(crate) fn optimizer(&self) -> anyhow::Result<OptimizerConfig> {
-        let rule = Rule::named(&self.optimizer.name)?;
-        Ok(OptimizerConfig { rule, weight_decay: self.optimizer.weight_decay })
+        Ok(OptimizerConfig::named(&self.optimizer.name, self.optimizer.weight_decay)?)
     }
 
     /// The learning rate over the steps.

@@ -1,186 +1,214 @@
-//! Steps of optimizers in place: every value is read once and written once.
+//! Steps of optimizers in place: every value is read once and written once, and on a CUDA device
+//! all parameters of a step are one launch.
 //!
-//! Parameters are tensors, which a model shares; state is plain buffers, which an optimizer owns.
+//! Parameters are tensors, which a model shares; state is slots, which an optimizer owns.
 
+mod average;
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(any(feature = "cuda", test))]
+mod launch;
+mod norm;
 mod rules;
+mod slot;
+mod update;
 
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
+use candle_core::{DType, Result, Tensor, bail};
 
-use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, bail};
-use rayon::prelude::*;
+use rules::Formula;
 
-use crate::simd;
-use crate::values::{Values, operand, operand_mut};
-
-pub use rules::{adamax_step, adamw_step, average_step, sgd_step};
-
-/// Values that one thread takes at a time.
-const BLOCK: usize = 16 * 1024;
+pub use average::average_step;
+pub use norm::{clip_scale, gradient_norm};
+pub use rules::StepRule;
+pub use slot::Slot;
 
 /// What the steps of all rules have in common.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepConfig {
     /// Factor of the movement; finite and not negative.
     pub learning_rate: f64,
-    /// Factor of the gradient before anything else, finite; 1 leaves it as it is, less clips its
-    /// norm.
-    pub gradient_scale: f64,
     /// Pull of every value towards zero; finite and not negative.
     pub weight_decay: f64,
-    /// Steps of this parameter, this one included; from 1.
+    /// Steps of these parameters, this one included; from 1.
     pub steps: u64,
 }
 
 impl StepConfig {
     /// Fails where a number would turn parameters into NaN or move them the wrong way.
-    fn check(&self, name: &str) -> Result<()> {
-        let Self { learning_rate, gradient_scale, weight_decay, steps } = *self;
+    fn check(&self) -> Result<()> {
+        let Self { learning_rate, weight_decay, steps } = *self;
         for (what, number) in [("learning_rate", learning_rate), ("weight_decay", weight_decay)] {
             if !(number >= 0.0 && number.is_finite()) {
-                bail!("{name}: {what} {number} is not a number of 0 or above")
+                bail!("optimizer_step: {what} {number} is not a number of 0 or above")
             }
         }
-        if !gradient_scale.is_finite() {
-            bail!("{name}: gradient_scale {gradient_scale} is not finite")
-        }
         if steps == 0 {
-            bail!("{name}: steps count from 1, got 0")
+            bail!("optimizer_step: steps count from 1, got 0")
         }
         Ok(())
     }
 }
 
-/// The norm of all gradients taken together: the root of the sum of all squares, in f64.
-///
-/// Squares are summed in blocks of the tensors, and the blocks in order.
-///
-/// # Shapes
-///
-/// - `gradients`: f32, any shapes
+/// What the gradients count for, before anything else.
+#[derive(Clone, Copy, Debug)]
+pub enum GradientScale<'a> {
+    /// A finite number; 1 takes them as they are.
+    Given(f64),
+    /// What their norm decides, without a read back from a device: they are divided by
+    /// `loss_scale`, and so is the norm; then [`clip_scale`] with that norm and `largest` is their
+    /// factor. Where the norm is not finite, the step changes nothing.
+    ByNorm {
+        /// Of [`gradient_norm`], of the gradients as they are given.
+        norm: &'a Tensor,
+        /// 0 for no limit.
+        largest: f64,
+        /// f32, one value: what the loss was multiplied with before its gradients were taken.
+        loss_scale: Option<&'a Tensor>,
+    },
+}
+
+impl GradientScale<'_> {
+    fn check(&self, of: &Tensor) -> Result<()> {
+        match *self {
+            Self::Given(scale) if scale.is_finite() => Ok(()),
+            Self::Given(scale) => bail!("optimizer_step: gradient_scale {scale} is not finite"),
+            Self::ByNorm { norm, largest, loss_scale } => {
+                if !(largest >= 0.0 && largest.is_finite()) {
+                    bail!("optimizer_step: largest norm {largest} is not a number of 0 or above")
+                }
+                let scalars = [(Some(norm), DType::F64), (loss_scale, DType::F32)];
+                for (scalar, dtype) in scalars {
+                    let Some(scalar) = scalar else { continue };
+                    let is_beside = scalar.device().same_device(of.device());
+                    if scalar.dtype() != dtype || scalar.elem_count() != 1 || !is_beside {
+                        let (got, shape) = (scalar.dtype(), scalar.shape());
+                        bail!(
+                            "optimizer_step: expected one {dtype:?} on the device of the \
+                             parameters, got {got:?} {shape:?} on {:?}",
+                            scalar.device()
+                        )
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The factor, where the step is to be taken.
+    fn on_cpu(&self) -> Result<Option<f32>> {
+        match *self {
+            Self::Given(scale) => Ok(Some(scale as f32)),
+            Self::ByNorm { norm, largest, loss_scale } => {
+                let of_loss = match loss_scale {
+                    Some(scale) => f64::from(scale.reshape(())?.to_scalar::<f32>()?),
+                    None => 1.0,
+                };
+                let norm = norm.reshape(())?.to_scalar::<f64>()? / of_loss;
+                Ok(norm.is_finite().then(|| (clip_scale(norm, largest) / of_loss) as f32))
+            }
+        }
+    }
+}
+
+/// What one step does with one parameter.
+#[derive(Debug)]
+pub struct StepItem<'a> {
+    /// f32 of any shape, contiguous; changed in place, for all that share it.
+    pub parameter: &'a Tensor,
+    /// f32 of that shape.
+    pub gradient: &'a Tensor,
+    /// Of each of [`StepRule::slots`] as many values, changed in place.
+    pub slots: &'a mut [Slot],
+}
+
+impl StepItem<'_> {
+    fn check(&self, rule: StepRule) -> Result<()> {
+        const NAME: &str = "optimizer_step";
+        let Self { parameter, gradient, slots } = self;
+        let shape = parameter.shape();
+        if gradient.dims() != parameter.dims() {
+            let gradient = gradient.shape();
+            bail!("{NAME}: gradient {gradient:?} is not of the parameter's shape {shape:?}")
+        }
+        for tensor in [parameter, gradient] {
+            if tensor.dtype() != DType::F32 {
+                bail!("{NAME}: expected f32, got {:?} {shape:?}", tensor.dtype())
+            }
+        }
+        if !parameter.is_contiguous() {
+            bail!("{NAME}: expected a contiguous parameter, got {:?}", parameter.layout())
+        }
+        if !gradient.device().same_device(parameter.device()) {
+            let (one, other) = (parameter.device(), gradient.device());
+            bail!("{NAME}: the parameter {shape:?} is on {one:?}, its gradient on {other:?}")
+        }
+        if shares_values(parameter, gradient) {
+            bail!("{NAME}: the gradient {shape:?} shares storage with its parameter")
+        }
+        if slots.len() != rule.slots().len() {
+            let (wanted, got) = (rule.slots(), slots.len());
+            bail!("{NAME}: {rule:?} remembers {wanted:?}, got {got} slots for {shape:?}")
+        }
+        for slot in slots.iter() {
+            let (len, device) = (slot.len(), parameter.device());
+            if len != parameter.elem_count() || !slot.is_on(device) {
+                bail!("{NAME}: a slot of {len} values does not fit {shape:?} on {device:?}")
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether two tensors are views of the same memory.
+fn shares_values(one: &Tensor, other: &Tensor) -> bool {
+    let place = |tensor: &Tensor| std::ptr::from_ref(&*tensor.storage_and_layout().0).addr();
+    place(one) == place(other)
+}
+
+/// One step of an optimizer over parameters that are on one device.
 ///
 /// # Errors
 ///
-/// If a gradient is not f32 or not on the CPU.
-pub fn gradient_norm<'a>(gradients: impl IntoIterator<Item = &'a Tensor>) -> Result<f64> {
-    let mut sum = 0.0;
-    for gradient in gradients {
-        let gradient = gradient.contiguous()?;
-        let values = Values::of(&gradient, "gradient_norm")?;
-        let blocks: Vec<f64> = values.par_chunks(BLOCK).map(sum_of_squares).collect();
-        sum += blocks.iter().sum::<f64>();
-    }
-    Ok(sum.sqrt())
-}
-
-fn sum_of_squares(values: &[f32]) -> f64 {
-    /// Sums that grow side by side, so that vector instructions can be used.
-    const LANES: usize = 32;
-    simd::dispatch(
-        #[inline(always)]
-        || {
-            let mut sums = [0.0_f64; LANES];
-            let (rows, rest) = values.as_chunks::<LANES>();
-            for row in rows {
-                for (sum, &value) in sums.iter_mut().zip(row) {
-                    *sum += f64::from(value) * f64::from(value);
-                }
-            }
-            for (sum, &value) in sums.iter_mut().zip(rest) {
-                *sum += f64::from(value) * f64::from(value);
-            }
-            sums.iter().sum()
-        },
-    )
-}
-
-/// Applies a rule to a parameter, with the gradient and the state beside it, in blocks of values:
-/// a rule treats every value alone.
-fn for_each_block<const SLOTS: usize>(
-    name: &'static str,
-    parameter: &Tensor,
-    gradient: &Tensor,
-    state: [&mut [f32]; SLOTS],
-    rule: impl Fn(&mut [f32], &[f32], [&mut [f32]; SLOTS]) + Sync,
+/// If shapes or devices do not fit each other, a tensor is not f32, a gradient shares its
+/// parameter's values, or a number is out of its range. Nothing is changed then.
+pub fn optimizer_step(
+    rule: StepRule,
+    config: StepConfig,
+    scale: GradientScale<'_>,
+    items: &mut [StepItem<'_>],
 ) -> Result<()> {
-    if gradient.dims() != parameter.dims() {
-        let (parameter, gradient) = (parameter.shape(), gradient.shape());
-        bail!("{name}: gradient {gradient:?} is not of the parameter's shape {parameter:?}")
+    let formula = rule.formula(config)?;
+    let Some(first) = items.first() else { return Ok(()) };
+    scale.check(first.parameter)?;
+    for item in items.iter() {
+        item.check(rule)?;
     }
-    for slot in &state {
-        if slot.len() != parameter.elem_count() {
-            let (shape, len) = (parameter.shape(), slot.len());
-            bail!("{name}: a state of {len} values does not fit the parameter's shape {shape:?}")
-        }
+    #[cfg(feature = "cuda")]
+    if first.parameter.device().is_cuda() {
+        return cuda::step(formula, scale, items);
     }
-    let state = RefCell::new(state);
-    parameter.inplace_op2(&gradient.contiguous()?, &InPlace { name, state, rule })
+    step_on_cpu(formula, scale, items)
 }
 
-/// The operation that candle runs on a parameter. It is handed the values to change, but itself
-/// only shared: the state, which changes too, is in a cell.
-struct InPlace<'a, Rule, const SLOTS: usize> {
-    name: &'static str,
-    state: RefCell<[&'a mut [f32]; SLOTS]>,
-    rule: Rule,
-}
-
-impl<Rule, const SLOTS: usize> InplaceOp2 for InPlace<'_, Rule, SLOTS>
-where
-    Rule: Fn(&mut [f32], &[f32], [&mut [f32]; SLOTS]) + Sync,
-{
-    fn name(&self) -> &'static str {
-        self.name
+fn step_on_cpu(
+    formula: Formula,
+    scale: GradientScale<'_>,
+    items: &mut [StepItem<'_>],
+) -> Result<()> {
+    let Some(scale) = scale.on_cpu()? else { return Ok(()) };
+    for StepItem { parameter, gradient, slots } in items {
+        let mut slots = slots.iter_mut().map(Slot::on_cpu);
+        let slots = [(); 2].map(|()| slots.next().unwrap_or_default());
+        update::in_place(
+            parameter,
+            gradient,
+            slots,
+            #[inline(always)]
+            |values, gradients, slots| formula.apply(scale, values, gradients, slots),
+        )?;
     }
-
-    fn cpu_fwd(
-        &self,
-        parameter: &mut CpuStorage,
-        parameter_layout: &Layout,
-        gradient: &CpuStorage,
-        gradient_layout: &Layout,
-    ) -> Result<()> {
-        let parameter = operand_mut(parameter, parameter_layout, self.name)?;
-        let gradient = operand(gradient, gradient_layout, self.name)?;
-        let mut state = self.state.borrow_mut();
-        let state = state.each_mut().map(|slot| &mut **slot);
-        update(parameter, gradient, state, &self.rule);
-        Ok(())
-    }
-}
-
-/// [`for_each_block`] on slices of one length.
-fn update<const SLOTS: usize>(
-    parameter: &mut [f32],
-    gradient: &[f32],
-    state: [&mut [f32]; SLOTS],
-    rule: impl Fn(&mut [f32], &[f32], [&mut [f32]; SLOTS]) + Sync,
-) {
-    if parameter.len() <= BLOCK {
-        // Most parameters are short: waking other threads would take longer than the work.
-        return update_block(parameter, gradient, state, &rule);
-    }
-    let mut slots = state.map(|slot| slot.chunks_mut(BLOCK));
-    let blocks = parameter
-        .chunks_mut(BLOCK)
-        .zip(gradient.chunks(BLOCK))
-        .map(|block| (block, slots.each_mut().map(|blocks| blocks.next().unwrap_or_default())));
-    let blocks: Vec<_> = blocks.collect();
-    blocks.into_par_iter().for_each(|((parameter, gradient), state)| {
-        update_block(parameter, gradient, state, &rule);
-    });
-}
-
-fn update_block<const SLOTS: usize>(
-    parameter: &mut [f32],
-    gradient: &[f32],
-    state: [&mut [f32]; SLOTS],
-    rule: &impl Fn(&mut [f32], &[f32], [&mut [f32]; SLOTS]),
-) {
-    simd::dispatch(
-        #[inline(always)]
-        || rule(parameter, gradient, state),
-    );
+    Ok(())
 }

@@ -3,8 +3,8 @@
 use candle_core::{Device, Result, Tensor, Var};
 use s5cl_backbone::{Encoder, Mode, Parameters, ResNet, ResNetConfig};
 use s5cl_kernels::{
-    Conv2dConfig, CrossEntropyConfig, Reduction, StepConfig, adamax_step, batch_norm_train, conv2d,
-    cross_entropy, linear, max_pool2d, sup_con,
+    Conv2dConfig, CrossEntropyConfig, GradientScale, Reduction, Slot, StepConfig, StepItem,
+    StepRule, batch_norm_train, conv2d, cross_entropy, linear, max_pool2d, optimizer_step, sup_con,
 };
 use s5cl_random::named_stream;
 
@@ -89,12 +89,13 @@ fn contrast() -> Result<impl Fn(&Tensor) -> Result<Tensor>> {
 fn adamax() -> Result<Call> {
     const LEN: usize = 100_000;
     let (parameter, gradient) = (drawn(&[LEN])?, drawn(&[LEN])?);
-    let (mut mean, mut largest) = (vec![0.0; LEN], vec![0.0; LEN]);
-    let config =
-        StepConfig { learning_rate: 1e-3, gradient_scale: 1.0, weight_decay: 1e-4, steps: 1 };
+    let zeros = || Slot::zeros(LEN, &Device::Cpu);
+    let mut slots = [zeros()?, zeros()?];
+    let rule = StepRule::Adamax { betas: [0.9, 0.999], epsilon: 1e-8 };
+    let config = StepConfig { learning_rate: 1e-3, weight_decay: 1e-4, steps: 1 };
     Ok(Box::new(move || {
-        let state = [mean.as_mut_slice(), largest.as_mut_slice()];
-        adamax_step(&parameter, &gradient, state, [0.9, 0.999], 1e-8, config)
+        let item = StepItem { parameter: &parameter, gradient: &gradient, slots: &mut slots };
+        optimizer_step(rule, config, GradientScale::Given(1.0), &mut [item])
     }))
 }
 

@@ -10,7 +10,7 @@ use s5cl_kernels::{
 };
 use s5cl_losses::{Reduction, SupCon, SupervisedLoss};
 use s5cl_random::named_stream;
-use s5cl_trainer::{Optimizer, OptimizerConfig, Rule};
+use s5cl_trainer::{GradientScale, Optimizer, OptimizerConfig, StepRule};
 
 use super::rows::{Images, Op, Operation, Work};
 
@@ -59,7 +59,7 @@ fn supcon(n: usize, dim: usize) -> Result<Call> {
 fn train(images: Images) -> Result<Call> {
     let parameters = Parameters::new(0);
     let model = model(images.encoder, &parameters.builder(&Device::Cpu))?;
-    let rule = Rule::Adamax { betas: [0.9, 0.999], epsilon: 1e-8 };
+    let rule = StepRule::Adamax { betas: [0.9, 0.999], epsilon: 1e-8 };
     let config = OptimizerConfig { rule, weight_decay: WEIGHT_DECAY };
     let mut optimizer = Optimizer::new(config, parameters.trainable())?;
     let (pixels, labels) = (pixels(images)?, labels(images.batch, OUTPUTS)?);
@@ -67,7 +67,7 @@ fn train(images: Images) -> Result<Call> {
         let outputs = model.forward(&pixels, Mode::Train)?.embeddings;
         let gradients = cross_entropy(&outputs, &labels, PLAIN)?.backward()?;
         let gradients = optimizer.named_gradients(&gradients);
-        optimizer.step(&gradients, RATE, 1.0)
+        optimizer.step(&gradients, RATE, GradientScale::Given(1.0))
     }))
 }
 
