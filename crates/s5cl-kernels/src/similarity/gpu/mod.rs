@@ -1,12 +1,16 @@
 //! The contrastive losses on CUDA devices.
 //!
 //! Kernels and what they are given: `contrast.cuh`, `prologue.cu`, `powers.cu`, `losses.cu`,
-//! `gradient.cu`, in the order in which they are started.
+//! `gradient.cu`, in the order in which they are started. What all similarities share: `tiles.cuh`.
 
 #[cfg(feature = "cuda")]
 mod cuda;
 mod launch;
 mod problem;
+
+pub(super) mod cross;
+mod split_rows;
+mod splits;
 
 #[cfg(test)]
 mod tests;
