@@ -60,6 +60,12 @@ pub struct CrossContrast<'a> {
 /// give NaN. Memory is bounded, and the bits do not depend on the number of threads, as for
 /// [`crate::contrast`].
 ///
+/// On a CUDA device products are those of 22 bits of each number, as with
+/// [`crate::SimilarityPrecision::Exact`], relative to the largest number of its row. Memory beyond
+/// inputs and outputs is about `4 (n_queries + n_keys) (dim + n_classes)` bytes, without classes
+/// where there are labels, and as much again as a gradient while it is computed. No value is read by
+/// the host: a key's weight or a share that is negative or not finite makes everything NaN.
+///
 /// # Shapes
 ///
 /// - `queries`: f32 `[n_queries, dim]`; `keys`: f32 `[n_keys, dim]`
@@ -68,7 +74,8 @@ pub struct CrossContrast<'a> {
 /// # Errors
 ///
 /// If shapes or types differ from these and those of [`CrossContrast`], a temperature is not above
-/// 0, a key's weight or a share is negative or not finite, or a tensor is not on the CPU.
+/// 0, the tensors are not on one device, or, on the CPU, a key's weight or a share is negative or
+/// not finite.
 ///
 /// # Source
 ///
@@ -84,35 +91,55 @@ pub fn cross_contrast(
     if dim != key_dim || dim == 0 {
         bail!("cross_contrast: queries {:?} do not fit keys {:?}", queries.shape(), keys.shape())
     }
-    let temperatures = match *config.temperatures {
-        [one] => vec![one; n],
-        ref each => each.to_vec(),
-    };
-    if temperatures.len() != n || !temperatures.iter().all(|t| *t > 0.0 && t.is_finite()) {
-        bail!(
-            "cross_contrast: expected 1 or {n} temperatures above 0, got {:?}",
-            config.temperatures
-        )
+    config.check(n, n_keys)?;
+    #[cfg(feature = "cuda")]
+    if queries.device().is_cuda() {
+        return super::gpu::cross::apply(queries, keys, config);
     }
-    let key_weights = config.key_weights.map(|w| shares(w, &[n_keys])).transpose()?;
     let op = CrossOp {
-        temperatures,
-        query_weights: config.query_weights.map(|w| values(w, &[n], DType::F32)).transpose()?,
-        key_weights,
-        excluded: config.excluded.map(|keys| values(keys, &[n], DType::U32)).transpose()?,
-        positives: Owned::read(config.positives, n, n_keys)?,
+        temperatures: match *config.temperatures {
+            [one] => vec![one; n],
+            ref each => each.to_vec(),
+        },
+        query_weights: config.query_weights.map(values).transpose()?,
+        key_weights: config.key_weights.map(shares).transpose()?,
+        excluded: config.excluded.map(values).transpose()?,
+        positives: Owned::read(config.positives)?,
         is_tracked: [queries.track_op(), keys.track_op()],
         gradients: OnceLock::new(),
     };
     queries.contiguous()?.apply_op2(&keys.contiguous()?, op)
 }
 
-/// The values of a tensor of this shape and type.
-fn values<T: candle_core::WithDType>(
-    tensor: &Tensor,
-    shape: &[usize],
-    dtype: DType,
-) -> Result<Vec<T>> {
+impl CrossContrast<'_> {
+    /// Fails unless everything has the shape and type that it must have, and temperatures are above
+    /// 0.
+    fn check(&self, n: usize, n_keys: usize) -> Result<()> {
+        let temperatures = self.temperatures;
+        let fit = temperatures.len() == 1 || temperatures.len() == n;
+        if !fit || !temperatures.iter().all(|t| *t > 0.0 && t.is_finite()) {
+            bail!("cross_contrast: expected 1 or {n} temperatures above 0, got {temperatures:?}")
+        }
+        let (of_queries, of_keys, shape, dtype) = match self.positives {
+            Positives::Labels { queries, keys } => (queries, keys, vec![], DType::U32),
+            Positives::Shares { queries, keys } => {
+                let (_, n_classes) = matrix(queries, "cross_contrast")?;
+                if n_classes == 0 {
+                    bail!("cross_contrast: shares of no class, {:?}", queries.shape())
+                }
+                (queries, keys, vec![n_classes], DType::F32)
+            }
+        };
+        check(of_queries, &[&[n], &shape[..]].concat(), dtype)?;
+        check(of_keys, &[&[n_keys], &shape[..]].concat(), dtype)?;
+        self.query_weights.map_or(Ok(()), |w| check(w, &[n], DType::F32))?;
+        self.key_weights.map_or(Ok(()), |w| check(w, &[n_keys], DType::F32))?;
+        self.excluded.map_or(Ok(()), |keys| check(keys, &[n], DType::U32))
+    }
+}
+
+/// Fails unless a tensor has this shape and type.
+fn check(tensor: &Tensor, shape: &[usize], dtype: DType) -> Result<()> {
     if tensor.dims() != shape || tensor.dtype() != dtype {
         bail!(
             "cross_contrast: expected {dtype:?} {shape:?}, got {:?} {:?}",
@@ -120,12 +147,17 @@ fn values<T: candle_core::WithDType>(
             tensor.shape()
         )
     }
+    Ok(())
+}
+
+/// The values of a tensor.
+fn values<T: candle_core::WithDType>(tensor: &Tensor) -> Result<Vec<T>> {
     tensor.flatten_all()?.to_vec1()
 }
 
 /// Values none of which is negative.
-fn shares(tensor: &Tensor, shape: &[usize]) -> Result<Vec<f32>> {
-    let shares: Vec<f32> = values(tensor, shape, DType::F32)?;
+fn shares(tensor: &Tensor) -> Result<Vec<f32>> {
+    let shares: Vec<f32> = values(tensor)?;
     match shares.iter().find(|share| !(**share >= 0.0 && share.is_finite())) {
         Some(share) => bail!("cross_contrast: a weight must be 0 or above, got {share}"),
         None => Ok(shares),
@@ -139,19 +171,13 @@ enum Owned {
 }
 
 impl Owned {
-    fn read(positives: Positives<'_>, n: usize, n_keys: usize) -> Result<Self> {
+    fn read(positives: Positives<'_>) -> Result<Self> {
         match positives {
-            Positives::Labels { queries, keys } => Ok(Self::Labels(
-                values(queries, &[n], DType::U32)?,
-                values(keys, &[n_keys], DType::U32)?,
-            )),
+            Positives::Labels { queries, keys } => {
+                Ok(Self::Labels(values(queries)?, values(keys)?))
+            }
             Positives::Shares { queries, keys } => {
-                let (_, n_classes) = matrix(queries, "cross_contrast")?;
-                if n_classes == 0 {
-                    bail!("cross_contrast: shares of no class, {:?}", queries.shape())
-                }
-                let keys = shares(keys, &[n_keys, n_classes])?;
-                Ok(Self::Shares(shares(queries, &[n, n_classes])?, keys, n_classes))
+                Ok(Self::Shares(shares(queries)?, shares(keys)?, queries.dim(1)?))
             }
         }
     }

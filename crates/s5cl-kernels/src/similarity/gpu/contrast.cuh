@@ -1,23 +1,12 @@
-// What the kernels of the contrastive loss share: where everything lies, and the stream of pieces
-// of rows through shared memory to the matrix instructions.
+// What the kernels of the contrastive loss share: where everything lies, and which rows meet.
 //
 // Rows take part in the order of (segment, label, index). A segment begins at a position that is a
 // multiple of TILE; the positions behind its last row are padding, rows of zeros with no label.
 #pragma once
 
-#include "device.cuh"
+#include "tiles.cuh"
 
-// Positions of a tile of rows, and of a tile of columns.
-constexpr unsigned TILE = 128, COLS = 64;
-// Numbers of a row that are in shared memory at a time.
-constexpr unsigned CHUNK = 64;
-// Threads of the kernels that multiply: a warp has 16 rows of a tile.
-constexpr unsigned THREADS = 256;
-// Pieces of rows that are on their way or in use.
-constexpr unsigned STAGES = 3;
 constexpr unsigned MOST_SEGMENTS = 16;
-// Powers are multiplied with this on their way to 16 bits, where small numbers are coarse.
-constexpr float WEIGHT_SCALE = 8192.0f, LOG2_WEIGHT_SCALE = 13.0f;
 
 enum Reduction : uint32_t { MEAN_VALID, PML_AVG_NON_ZERO, SUP_CONTRAST_MEAN_ALL };
 // Which products of the halves of numbers are summed: the upper halves alone, all but that of both
@@ -114,12 +103,6 @@ DEVICE bool meets_a_label(const Problem& problem, const Segment& segment, unsign
     return labels[col] <= last_row && labels[row] <= last_col;
 }
 
-// Byte of 16 bytes `unit` of a row of CHUNK numbers: rows that are read together lie in different
-// banks.
-DEVICE unsigned place(unsigned row, unsigned unit) {
-    return row * (CHUNK * 2) + ((unit ^ (row % 8)) * 16);
-}
-
 // Where number `d` of a position lies among the halves.
 DEVICE size_t half_at(const Problem& problem, unsigned position, unsigned d) {
     if (!problem.is_tiled) return size_t(position) * problem.width + d;
@@ -127,114 +110,11 @@ DEVICE size_t half_at(const Problem& problem, unsigned position, unsigned d) {
     return row * CHUNK + (d % CHUNK / 8 ^ position % 8) * 8 + d % 8;
 }
 
-struct alignas(128) Stage {
-    unsigned char rows[TILE * CHUNK * 2];
-    unsigned char cols[COLS * CHUNK * 2];
-};
-
-constexpr unsigned STREAM_BYTES = STAGES * sizeof(Stage);
-
-// Copies `N` rows of one chunk.
-template <unsigned N>
-DEVICE void fetch_rows(unsigned char* to, const uint16_t* from, unsigned width) {
-    constexpr unsigned UNITS = CHUNK / 8;
-#pragma unroll
-    for (unsigned i = threadIdx.x; i < N * UNITS; i += THREADS) {
-        const unsigned row = i / UNITS, unit = i % UNITS;
-        copy_async_16(to + place(row, unit), from + size_t(row) * width + unit * 8, true);
-    }
-}
-
-// Pieces of the rows of tiles, in the order in which a kernel multiplies them. A kernel says what
-// the next piece is (`Plan::next`), and takes one after another; the next are on their way.
-template <class Plan>
-struct Stream {
-    unsigned char* memory;
-    Plan plan;
-    unsigned fetched = 0, taken = 0;
-
-    DEVICE void fetch() {
-        Stage& stage = reinterpret_cast<Stage*>(memory)[fetched % STAGES];
-        plan.fetch(stage);
-        copy_async_commit();
-        ++fetched;
-    }
-
-    DEVICE void start() {
-        for (unsigned i = 0; i + 1 < STAGES; ++i) fetch();
-    }
-
-    // The next piece, whole. The one taken before is free from here on.
-    DEVICE const Stage& take() {
-        copy_async_wait<STAGES - 2>();
-        __syncthreads();
-        fetch();
-        return reinterpret_cast<const Stage*>(memory)[taken++ % STAGES];
-    }
-
-    // Waits for what nobody takes; the memory is free behind it.
-    DEVICE void finish() {
-        copy_async_wait<0>();
-        __syncthreads();
-    }
-};
-
-// Which pieces the product of two tiles takes: `n_chunks` for each product of halves.
-struct Pieces {
-    unsigned n_products, n_chunks;
-
-    DEVICE unsigned count() const { return n_products * n_chunks; }
-
-    // Fetches piece `index` of the product of the rows at `row` with the columns at `col`.
-    DEVICE void fetch(const Problem& problem, Stage& stage, unsigned row, unsigned col,
-                      unsigned index) const {
-        const unsigned product = index / n_chunks, chunk = index % n_chunks;
-        const uint16_t* of_rows = product == 2 ? problem.low : problem.high;
-        const uint16_t* of_cols = product == 1 ? problem.low : problem.high;
-        const size_t width = problem.width;
-        fetch_rows<TILE>(stage.rows, of_rows + row * width + chunk * CHUNK, problem.width);
-        fetch_rows<COLS>(stage.cols, of_cols + col * width + chunk * CHUNK, problem.width);
-    }
-};
+DEVICE Halves halves_of(const Problem& problem) { return {problem.high, problem.low}; }
 
 DEVICE Pieces pieces_of(const Problem& problem, const Segment& segment, unsigned row,
                         unsigned col) {
     const bool is_whole = problem.precision == EXACT
         || (problem.precision == MIXED && meets_a_label(problem, segment, row, col));
     return {is_whole ? 3u : 1u, problem.width / CHUNK};
-}
-
-// Similarities of 16 rows of a warp with COLS columns: [n][0..2] are columns 8 n + 2 (lane % 4) and
-// the next of row lane / 4, [n][2..4] of row lane / 4 + 8.
-using Similarities = float[COLS / 8][4];
-
-// Adds the products of one piece.
-DEVICE void multiply_piece(Similarities& sums, const Stage& stage) {
-    const unsigned lane = threadIdx.x % WARP_SIZE, first = threadIdx.x / WARP_SIZE * 16;
-#pragma unroll
-    for (unsigned k = 0; k < CHUNK / 16; ++k) {
-        uint32_t of_rows[4];
-        load_matrices(of_rows, stage.rows + place(first + lane % 16, 2 * k + lane / 16));
-#pragma unroll
-        for (unsigned n = 0; n < COLS / 16; ++n) {
-            uint32_t of_cols[4];
-            const unsigned col = n * 16 + lane / 16 * 8 + lane % 8;
-            load_matrices(of_cols, stage.cols + place(col, 2 * k + lane / 8 % 2));
-            multiply_add_f16(sums[2 * n], of_rows, {of_cols[0], of_cols[1]});
-            multiply_add_f16(sums[2 * n + 1], of_rows, {of_cols[2], of_cols[3]});
-        }
-    }
-}
-
-// Takes all pieces of one product.
-template <class Plan>
-DEVICE void multiply(Similarities& sums, Stream<Plan>& stream, const Pieces& pieces) {
-#pragma unroll
-    for (unsigned n = 0; n < COLS / 8; ++n) {
-#pragma unroll
-        for (unsigned i = 0; i < 4; ++i) sums[n][i] = 0.0f;
-    }
-    for (unsigned piece = 0; piece < pieces.count(); ++piece) {
-        multiply_piece(sums, stream.take());
-    }
 }

@@ -6,7 +6,7 @@
 //                    products and sums in f32.
 // contrast_finish    Grid: tiles of 128 positions. Block: 256 threads. No dynamic shared memory.
 //                    From unit rows to the rows as they came, in f64.
-#include "values.cuh"
+#include "weights.cuh"
 
 // Pieces of a slice of the gradient.
 constexpr unsigned SLICE = 2;
@@ -21,7 +21,8 @@ struct GradientPlan {
         if (col >= end_of(segment)) return;
         const Pieces pieces = pieces_of(problem, segment, row, col);
         if (piece < pieces.count()) {
-            pieces.fetch(problem, stage, row, col, piece);
+            const Halves halves = halves_of(problem);
+            pieces.fetch(halves, halves, stage, row, col, piece);
         } else {
             const unsigned chunk = first_chunk + piece - pieces.count();
             const size_t start = size_t(col) * problem.width + chunk * CHUNK;

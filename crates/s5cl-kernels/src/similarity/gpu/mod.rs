@@ -2,13 +2,20 @@
 //!
 //! Kernels and what they are given: `contrast.cuh`, `prologue.cu`, `powers.cu`, `losses.cu`,
 //! `gradient.cu`, in the order in which they are started; `contrast_sm90a.cu` has the large ones for
-//! Hopper, and `small.cu` all of it for few rows.
+//! Hopper, and `small.cu` all of it for few rows. What all similarities share:
+//! `tiles.cuh`.
 
 #[cfg(feature = "cuda")]
 mod cuda;
 mod launch;
 mod problem;
 mod small;
+
+pub(super) mod cross;
+pub(super) mod top_k;
+
+mod split_rows;
+mod splits;
 
 #[cfg(test)]
 mod tests;

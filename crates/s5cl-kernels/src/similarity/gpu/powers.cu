@@ -20,7 +20,8 @@ struct PairPlan {
     DEVICE void fetch(Stage& stage) {
         if (pairs.is_done()) return;
         const Pieces pieces = pieces_of(problem, segment, pairs.row, pairs.col);
-        pieces.fetch(problem, stage, pairs.row, pairs.col, piece);
+        const Halves halves = halves_of(problem);
+        pieces.fetch(halves, halves, stage, pairs.row, pairs.col, piece);
         if (++piece == pieces.count()) {
             piece = 0;
             pairs.advance();
@@ -81,7 +82,8 @@ struct RowPlan {
     DEVICE void fetch(Stage& stage) {
         if (col >= end_of(segment)) return;
         const Pieces pieces = pieces_of(problem, segment, row, col);
-        pieces.fetch(problem, stage, row, col, piece);
+        const Halves halves = halves_of(problem);
+        pieces.fetch(halves, halves, stage, row, col, piece);
         if (++piece == pieces.count()) {
             piece = 0;
             col += COLS;

@@ -8,7 +8,7 @@
 // N is the length of a row, 64 or 128, with zeros behind shorter ones. Every block has all rows of
 // its segment in shared memory and computes the sums of all of them, so that none waits for
 // another; the gradient it has of 128 rows. The first block has the loss of all segments.
-#include "values.cuh"
+#include "weights.cuh"
 
 constexpr unsigned WARPS = THREADS / WARP_SIZE;
 constexpr double SMALLEST_NORM = 1e-12;

@@ -130,16 +130,3 @@ DEVICE void weigh(float (&values)[N][4], const RowNumbers& numbers,
         }
     }
 }
-
-// Weights as left operands of 16 bits: 16 columns in each four.
-template <unsigned N>
-DEVICE void pack_weights(uint32_t (&packed)[N / 2][4], const float (&weights)[N][4]) {
-#pragma unroll
-    for (unsigned k = 0; k < N / 2; ++k) {
-#pragma unroll
-        for (unsigned i = 0; i < 4; ++i) {
-            const float* const pair = weights[2 * k + i / 2] + i % 2 * 2;
-            packed[k][i] = pack<f16>(pair[0], pair[1]);
-        }
-    }
-}

@@ -11,25 +11,33 @@ const TOLERANCE: f64 = 1e-5;
 
 /// A problem drawn from a seed.
 #[derive(Clone)]
-struct Problem {
-    dim: usize,
-    queries: Vec<f32>,
-    keys: Vec<f32>,
-    temperatures: Vec<f64>,
-    query_weights: Vec<f32>,
-    key_weights: Vec<f32>,
-    excluded: Vec<u32>,
-    query_labels: Vec<u32>,
-    key_labels: Vec<u32>,
-    /// Shares of [`CLASSES`] classes.
-    query_shares: Vec<f32>,
-    key_shares: Vec<f32>,
+pub(in crate::similarity) struct Problem {
+    pub(in crate::similarity) dim: usize,
+    pub(in crate::similarity) queries: Vec<f32>,
+    pub(in crate::similarity) keys: Vec<f32>,
+    pub(in crate::similarity) temperatures: Vec<f64>,
+    pub(in crate::similarity) query_weights: Vec<f32>,
+    pub(in crate::similarity) key_weights: Vec<f32>,
+    pub(in crate::similarity) excluded: Vec<u32>,
+    pub(in crate::similarity) query_labels: Vec<u32>,
+    pub(in crate::similarity) key_labels: Vec<u32>,
+    /// Shares of classes.
+    pub(in crate::similarity) n_classes: usize,
+    pub(in crate::similarity) query_shares: Vec<f32>,
+    pub(in crate::similarity) key_shares: Vec<f32>,
 }
 
-const CLASSES: usize = 3;
-
 impl Problem {
-    fn draw(n: usize, n_keys: usize, dim: usize) -> Self {
+    pub(in crate::similarity) fn draw(n: usize, n_keys: usize, dim: usize) -> Self {
+        Self::draw_with_classes(n, n_keys, dim, 3)
+    }
+
+    pub(in crate::similarity) fn draw_with_classes(
+        n: usize,
+        n_keys: usize,
+        dim: usize,
+        n_classes: usize,
+    ) -> Self {
         let positive = |n, seed| draw(seed, n).into_iter().map(f32::abs).collect::<Vec<_>>();
         let label = |i: usize| (i * 7 % 5) as u32;
         Self {
@@ -50,13 +58,14 @@ impl Problem {
                 .collect(),
             query_labels: (0..n).map(label).collect(),
             key_labels: (0..n_keys).map(|j| label(j + 1)).collect(),
-            query_shares: positive(n * CLASSES, 6),
-            key_shares: positive(n_keys * CLASSES, 7),
+            n_classes,
+            query_shares: positive(n * n_classes, 6),
+            key_shares: positive(n_keys * n_classes, 7),
         }
     }
 
     /// Loss, gradient of the queries, gradient of the keys.
-    fn dense(&self, is_soft: bool, is_plain: bool) -> [Vec<f64>; 3] {
+    pub(in crate::similarity) fn dense(&self, is_soft: bool, is_plain: bool) -> [Vec<f64>; 3] {
         let (n, n_keys, dim) = (self.query_labels.len(), self.key_labels.len(), self.dim);
         let row = |of: &[f32], at: usize, len: usize| -> Vec<f64> {
             of[at * len..(at + 1) * len].iter().map(|&x| f64::from(x)).collect()
@@ -64,7 +73,8 @@ impl Problem {
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         let affinity = |i: usize, j: usize| {
             if is_soft {
-                dot(&row(&self.query_shares, i, CLASSES), &row(&self.key_shares, j, CLASSES))
+                let n_classes = self.n_classes;
+                dot(&row(&self.query_shares, i, n_classes), &row(&self.key_shares, j, n_classes))
             } else {
                 f64::from(u8::from(self.query_labels[i] == self.key_labels[j]))
             }
@@ -72,22 +82,22 @@ impl Problem {
         let beta = |j: usize| if is_plain { 1.0 } else { f64::from(self.key_weights[j]) };
         let keys =
             |i: usize| (0..n_keys).filter(move |&j| is_plain || self.excluded[i] as usize != j);
-        let n_positives = |i: usize| keys(i).map(|j| affinity(i, j)).sum::<f64>();
-        let n_with_loss = (0..n).filter(|&i| n_positives(i) > 0.0).count() as f64;
+        let n_positives: Vec<f64> = (0..n).map(|i| keys(i).map(|j| affinity(i, j)).sum()).collect();
+        let n_with_loss = n_positives.iter().filter(|&&n_positives| n_positives > 0.0).count();
         let (mut loss, mut of_queries, mut of_keys) =
             (0.0, vec![0.0; n * dim], vec![0.0; n_keys * dim]);
-        for i in (0..n).filter(|&i| n_positives(i) > 0.0) {
+        for (i, n_positives) in n_positives.into_iter().enumerate().filter(|(_, n)| *n > 0.0) {
             let (q, t) = (row(&self.queries, i, dim), self.temperatures[i]);
             let logit = |j: usize| dot(&q, &row(&self.keys, j, dim)) / t;
             let max = keys(i).map(logit).fold(f64::NEG_INFINITY, f64::max);
             let sum: f64 = keys(i).map(|j| beta(j) * (logit(j) - max).exp()).sum();
             let pull: f64 = keys(i).map(|j| affinity(i, j) * logit(j)).sum();
             let weight =
-                if is_plain { 1.0 / n_with_loss } else { f64::from(self.query_weights[i]) };
-            loss += weight * (max + sum.ln() - pull / n_positives(i));
+                if is_plain { 1.0 / n_with_loss as f64 } else { f64::from(self.query_weights[i]) };
+            loss += weight * (max + sum.ln() - pull / n_positives);
             for j in keys(i) {
                 let share = beta(j) * (logit(j) - max).exp() / sum;
-                let slope = weight * (share - affinity(i, j) / n_positives(i)) / t;
+                let slope = weight * (share - affinity(i, j) / n_positives) / t;
                 for (d, k) in row(&self.keys, j, dim).into_iter().enumerate() {
                     of_queries[i * dim + d] += slope * k;
                     of_keys[j * dim + d] += slope * q[d];
@@ -103,8 +113,8 @@ impl Problem {
         let keys = Var::from_slice(&self.keys, (n_keys, self.dim), cpu)?;
         let labels = [Tensor::new(&*self.query_labels, cpu)?, Tensor::new(&*self.key_labels, cpu)?];
         let shares = [
-            Tensor::from_slice(&self.query_shares, (n, CLASSES), cpu)?,
-            Tensor::from_slice(&self.key_shares, (n_keys, CLASSES), cpu)?,
+            Tensor::from_slice(&self.query_shares, (n, self.n_classes), cpu)?,
+            Tensor::from_slice(&self.key_shares, (n_keys, self.n_classes), cpu)?,
         ];
         let positives = if is_soft {
             Positives::Shares { queries: &shares[0], keys: &shares[1] }
