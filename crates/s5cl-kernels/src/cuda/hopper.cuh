@@ -152,6 +152,8 @@ inline void multiply_weights(Sums<N>& sums, const uint32_t (&weights)[4], const 
     }
     ask(product);
 }
+template <unsigned N> inline void hold(Sums<N>&) {}
+template <unsigned N> inline void hold(uint32_t (&)[N][4]) {}
 inline void barrier_of(unsigned id, unsigned n_threads) { emulated::named_barrier(id, n_threads); }
 template <unsigned N> inline void take_registers() {}
 template <unsigned N> inline void give_registers() {}
@@ -257,6 +259,20 @@ DEVICE void multiply_weights(Sums<N>& sums, const uint32_t (&weights)[4], const 
                      "}"
                      : SUMS_32(sums, 0), SUMS_32(sums, 8)
                      : "r"(weights[0]), "r"(weights[1]), "r"(weights[2]), "r"(weights[3]), "l"(of_b));
+    }
+}
+
+// Keeps registers where products that are under way read or write them: nothing that the program
+// does with their values moves to the other side.
+template <unsigned N> DEVICE void hold(Sums<N>& sums) {
+#pragma unroll
+    for (unsigned n = 0; n < N / 8; ++n) asm volatile("" : SUMS_4(sums, n) :: "memory");
+}
+template <unsigned N> DEVICE void hold(uint32_t (&operands)[N][4]) {
+#pragma unroll
+    for (unsigned n = 0; n < N; ++n) {
+        asm volatile("" : "+r"(operands[n][0]), "+r"(operands[n][1]), "+r"(operands[n][2]),
+                     "+r"(operands[n][3]) :: "memory");
     }
 }
 

@@ -109,8 +109,8 @@ pub struct Segment<'a> {
 /// about 26,000 values on), it takes as much as one task. The bits of the result do not depend on
 /// the number of threads.
 ///
-/// On a CUDA device memory beyond inputs and outputs is about `8 n dim + 200 n` bytes, and as much
-/// again as the gradient in the backward pass; [`SimilarityPrecision`] says how exact it is.
+/// On a CUDA device memory beyond inputs and outputs is about `4 n dim + 200 n` bytes, `n^2 / 512`
+/// more above 65,536 rows, and as much again as the gradient in the backward pass; [`SimilarityPrecision`] says how exact it is.
 ///
 /// # Shapes
 ///

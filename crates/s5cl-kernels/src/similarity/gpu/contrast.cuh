@@ -74,8 +74,8 @@ struct Problem {
 };
 
 // Temperatures from here on allow one shift for all powers of a segment: exp(-2 / t) is still a
-// normal number of 32 bits.
-constexpr double SMALLEST_COMMON_TEMPERATURE = 0.0229;
+// normal number of 32 bits, with some room for similarities that are rounded.
+constexpr double SMALLEST_COMMON_TEMPERATURE = 0.023;
 
 DEVICE bool has_common_shift(double temperature) {
     return temperature >= SMALLEST_COMMON_TEMPERATURE;
@@ -103,12 +103,21 @@ DEVICE bool meets_a_label(const Problem& problem, const Segment& segment, unsign
     return labels[col] <= last_row && labels[row] <= last_col;
 }
 
-// Where number `d` of a position lies among the halves.
-DEVICE size_t half_at(const Problem& problem, unsigned position, unsigned d) {
-    if (!problem.is_tiled) return size_t(position) * problem.width + d;
-    const size_t row = size_t(d / CHUNK) * problem.n_positions + position;
-    return row * CHUNK + (d % CHUNK / 8 ^ position % 8) * 8 + d % 8;
-}
+// Where the numbers of a position lie among the halves.
+struct HalfPlaces {
+    size_t start, chunk_stride;
+    unsigned swizzle;
+
+    DEVICE HalfPlaces(const Problem& problem, unsigned position) {
+        const bool is_tiled = problem.is_tiled != 0;
+        start = size_t(position) * (is_tiled ? CHUNK : problem.width);
+        chunk_stride = is_tiled ? size_t(problem.n_positions) * CHUNK : CHUNK;
+        swizzle = is_tiled ? position % 8 : 0;
+    }
+    DEVICE size_t of(unsigned d) const {
+        return start + d / CHUNK * chunk_stride + (d % CHUNK / 8 ^ swizzle) * 8 + d % 8;
+    }
+};
 
 DEVICE Halves halves_of(const Problem& problem) { return {problem.high, problem.low}; }
 

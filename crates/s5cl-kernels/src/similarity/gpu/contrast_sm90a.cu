@@ -143,6 +143,7 @@ DEVICE void powers(const Problem& problem, unsigned char* shared) {
             ask_similarities<CHUNKS>(similarities, high + own_bytes, rows.peek(2), true);
         }
         products_wait<0>();
+        hold<TILE>(similarities);
         rows.release(has_low ? 3 : 1);
         const bool is_masked = row + TILE > col || col + TILE > end;
         const unsigned own_row = row + warp * 16 + lane / 4, own_col = col + 2 * (lane % 4);
@@ -224,12 +225,15 @@ DEVICE void gradient(const Problem& problem, unsigned char* shared) {
             ask_similarities<CHUNKS>(values, high, cols.peek(1), true);
         }
         products_wait<0>();
+        hold<TILE>(values);
         const bool has_positives = meets_a_label(problem, segment, row, col)
             || (col + COLS < end && meets_a_label(problem, segment, row, col + COLS));
         weigh<true>(values, numbers, own_numbers, own_row, col + 2 * (lane % 4), scale,
-                    has_positives, row == col);
+                    has_positives);
         uint32_t weights[TILE / 16][4];
         pack_weights(weights, values);
+        hold(weights);
+        hold<WIDTH>(sums);
         products_fence();
 #pragma unroll
         for (unsigned k = 0; k < TILE / 16; ++k) {
@@ -237,6 +241,8 @@ DEVICE void gradient(const Problem& problem, unsigned char* shared) {
         }
         products_commit();
         products_wait<0>();
+        hold<WIDTH>(sums);
+        hold(weights);
         cols.release(has_low ? 2 : 1);
     }
 #pragma unroll

@@ -58,12 +58,11 @@ KERNEL(256, 1) contrast_gradient(const __grid_constant__ Problem problem) {
         Similarities values;
         multiply(values, stream, pieces_of(problem, segment, row, col));
         const bool has_positives = meets_a_label(problem, segment, row, col);
-        const bool has_diagonal = row / TILE == col / TILE;
         const unsigned own_col = col + 2 * (lane % 4);
         if (is_common) {
-            weigh<true>(values, numbers, own, own_row, own_col, scale, has_positives, has_diagonal);
+            weigh<true>(values, numbers, own, own_row, own_col, scale, has_positives);
         } else {
-            weigh<false>(values, numbers, own, own_row, own_col, scale, has_positives, has_diagonal);
+            weigh<false>(values, numbers, own, own_row, own_col, scale, has_positives);
         }
         Weights weights, rest;
         pack_weights(weights, values);

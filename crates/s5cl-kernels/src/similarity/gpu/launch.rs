@@ -11,8 +11,8 @@ use crate::similarity::op::Part;
 /// Threads of the kernels that multiply rows, and of those that prepare and finish them.
 const THREADS: u32 = 256;
 const SORT_THREADS: u32 = 1024;
-/// Counts of 256 digits by 32 warps, and a sum of each warp.
-const SORT_BYTES: u32 = (256 * 32 + 32) * 4;
+/// Counts of 256 digits by 32 warps, with a gap behind those of a digit, and a sum of each warp.
+const SORT_BYTES: u32 = (256 * 33 + 32) * 4;
 /// Warps times columns of a tile, numbers of 4 bytes.
 const COL_SUMS_BYTES: usize = 8 * 64 * 4;
 /// Numbers of a row that a block of the backward pass has.

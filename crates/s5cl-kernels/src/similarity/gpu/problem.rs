@@ -14,7 +14,7 @@ pub(super) const STREAM_BYTES: usize = 3 * (TILE + 64) * CHUNK * 2;
 /// Segments that one problem may have.
 pub(super) const MOST_SEGMENTS: usize = 16;
 /// Temperatures from here on have one shift for all powers of a segment.
-const SMALLEST_COMMON_TEMPERATURE: f64 = 0.0229;
+const SMALLEST_COMMON_TEMPERATURE: f64 = 0.023;
 
 /// Tiles of a block of the symmetric pass, at most: the sums of a block are in shared memory.
 const MOST_BLOCK_TILES: usize = 16;

@@ -1,7 +1,7 @@
 // What the contrastive loss knows of its rows before any two of them meet: their order by label,
 // unit rows in two halves of 16 bits, and the mean similarity of each to its positives.
 //
-// contrast_sort    Grid: segments. Block: 1024 threads. Shared: 33 KiB. Counts, no sums.
+// contrast_sort    Grid: segments. Block: 1024 threads. Shared: 34 KiB. Counts, no sums.
 // contrast_rows    Grid: tiles of 128 positions. Block: 256 threads. No dynamic shared memory.
 //                  Norms and sums of rows in f64.
 // contrast_means   Grid and block as contrast_rows. Shared: 8 bytes for each number of a row.
@@ -11,6 +11,10 @@
 constexpr unsigned SORT_THREADS = 1024, SORT_WARPS = SORT_THREADS / WARP_SIZE, DIGITS = 256;
 // torch's `eps` of `normalize`: a shorter row is divided by this instead of its norm.
 constexpr double SMALLEST_NORM = 1e-12;
+
+// Where the count of a warp's keys with a digit is: counts of one warp lie in different banks.
+DEVICE unsigned count_at(unsigned digit, unsigned warp) { return digit * (SORT_WARPS + 1) + warp; }
+constexpr unsigned N_COUNTS = DIGITS * (SORT_WARPS + 1);
 
 // Keys with their rows.
 struct Keys {
@@ -24,17 +28,21 @@ DEVICE void sort_by_digit(const Keys& from, const Keys& to, unsigned n, unsigned
     const unsigned lane = threadIdx.x % WARP_SIZE, warp = threadIdx.x / WARP_SIZE;
     const unsigned part = ceil_div(ceil_div(n, SORT_WARPS), WARP_SIZE) * WARP_SIZE;
     const unsigned first = warp * part, last = min(first + part, n);
-    for (unsigned i = threadIdx.x; i < DIGITS * SORT_WARPS; i += SORT_THREADS) counts[i] = 0;
+    for (unsigned i = threadIdx.x; i < N_COUNTS; i += SORT_THREADS) counts[i] = 0;
     __syncthreads();
     for (unsigned i = first + lane; i < last; i += WARP_SIZE) {
-        atomicAdd(&counts[(from.keys[i] >> shift) % DIGITS * SORT_WARPS + warp], 1u);
+        atomicAdd(&counts[count_at((from.keys[i] >> shift) % DIGITS, warp)], 1u);
     }
     __syncthreads();
     // Where each warp's keys of each digit go: behind those of lower digits, and of earlier warps.
-    uint32_t* const of_warps = counts + DIGITS * SORT_WARPS;
+    uint32_t* const of_warps = counts + N_COUNTS;
     constexpr unsigned EACH = DIGITS * SORT_WARPS / SORT_THREADS;
+    // So many warps' counts of one digit.
+    uint32_t* const of_thread =
+        counts + count_at(threadIdx.x * EACH / SORT_WARPS, threadIdx.x * EACH % SORT_WARPS);
     uint32_t own = 0;
-    for (unsigned i = 0; i < EACH; ++i) own += counts[threadIdx.x * EACH + i];
+#pragma unroll 1
+    for (unsigned i = 0; i < EACH; ++i) own += of_thread[i];
     uint32_t before = own;
     for (unsigned by = 1; by < WARP_SIZE; by *= 2) {
         const uint32_t other = __shfl_up_sync(WHOLE_WARP, before, by);
@@ -45,8 +53,8 @@ DEVICE void sort_by_digit(const Keys& from, const Keys& to, unsigned n, unsigned
     before -= own;
     for (unsigned i = 0; i < warp; ++i) before += of_warps[i];
     for (unsigned i = 0; i < EACH; ++i) {
-        const uint32_t count = counts[threadIdx.x * EACH + i];
-        counts[threadIdx.x * EACH + i] = before;
+        const uint32_t count = of_thread[i];
+        of_thread[i] = before;
         before += count;
     }
     __syncthreads();
@@ -58,7 +66,7 @@ DEVICE void sort_by_digit(const Keys& from, const Keys& to, unsigned n, unsigned
         const uint32_t digit = is_there ? (key >> shift) % DIGITS : DIGITS;
         const unsigned alike = __match_any_sync(WHOLE_WARP, digit);
         const unsigned rank = __popc(alike & ((1u << lane) - 1));
-        uint32_t* const count = &counts[(is_there ? digit : 0) * SORT_WARPS + warp];
+        uint32_t* const count = &counts[count_at(is_there ? digit : 0, warp)];
         const uint32_t place = *count + rank;
         __syncwarp();
         if (is_there) {
@@ -145,10 +153,11 @@ KERNEL(256) contrast_rows(const __grid_constant__ Problem problem) {
             problem.inverse_norms[position] = inverse;
             if (!(norm < __builtin_huge_val())) atomicOr(&problem.states[index].is_not_finite, 1u);
         }
+        const HalfPlaces places(problem, position);
         for (unsigned d = lane; d < problem.width; d += WARP_SIZE) {
             const float value = is_there && d < dim ? row[d] * inverse : 0.0f;
             const f16 high = from_float<f16>(value);
-            const size_t at = half_at(problem, position, d);
+            const size_t at = places.of(d);
             problem.high[at] = high.bits;
             problem.low[at] = from_float<f16>(value - to_float(high)).bits;
         }

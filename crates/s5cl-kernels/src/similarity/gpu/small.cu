@@ -1,13 +1,12 @@
 // The contrastive loss of few rows with its gradient, in one launch: S5CL's own batches.
 //
-// contrast_small_N  Grid: for each segment its rows over 128, rounded up. Block: 256 threads.
-//                   Shared: both halves of a segment's rows, 256 bytes for each 64 numbers of one,
-//                   and 20 bytes for each row. All products of halves but the lowest, in f32; sums
-//                   over rows in f64.
+// contrast_small  Grid: for each segment its rows over 128, rounded up. Block: 256 threads.
+//                 Shared: 276 bytes for each row of a segment, both halves of it among them. All
+//                 products of halves but the lowest, in f32; sums over rows in f64.
 //
-// N is the length of a row, 64 or 128, with zeros behind shorter ones. Every block has all rows of
-// its segment in shared memory and computes the sums of all of them, so that none waits for
-// another; the gradient it has of 128 rows. The first block has the loss of all segments.
+// Rows have up to 64 numbers. Every block has all rows of its segment in shared memory and computes
+// the sums of all of them, so that none waits for another; the gradient it has of 128 rows. The
+// first block has the loss of all segments.
 #include "weights.cuh"
 
 constexpr unsigned WARPS = THREADS / WARP_SIZE;
@@ -23,15 +22,14 @@ struct Rows {
     float* losses;
     uint32_t* labels;
     // Rows, and rows with those that fill the last tile of columns.
-    unsigned n, n_padded, chunk_bytes;
+    unsigned n, n_padded;
 
-    DEVICE Rows(unsigned char* memory, const Segment& segment, unsigned n_chunks, unsigned most) {
+    DEVICE Rows(unsigned char* memory, const Segment& segment, unsigned most) {
         n = segment.n_rows;
         n_padded = ceil_div(n, COLS) * COLS;
-        chunk_bytes = most * CHUNK * 2;
         high = memory;
-        low = high + n_chunks * chunk_bytes;
-        inverse_norms = reinterpret_cast<float*>(low + n_chunks * chunk_bytes);
+        low = high + most * CHUNK * 2;
+        inverse_norms = reinterpret_cast<float*>(low + most * CHUNK * 2);
         shares = inverse_norms + most;
         pulls = shares + most;
         losses = pulls + most;
@@ -61,10 +59,10 @@ DEVICE void load(const Problem& problem, const Segment& segment, const Rows& row
             if (!(norm < __builtin_huge_val())) atomicOr(&flags.is_not_finite, 1u);
             if (rows.labels[i] != problem.labels[segment.first_row]) atomicOr(&flags.has_negatives, 1u);
         }
-        for (unsigned d = lane; d < problem.width; d += WARP_SIZE) {
+        for (unsigned d = lane; d < CHUNK; d += WARP_SIZE) {
             const float value = is_there && d < dim ? values[d] * inverse : 0.0f;
             const f16 upper = from_float<f16>(value);
-            const unsigned at = d / CHUNK * rows.chunk_bytes + place(i, d % CHUNK / 8) + d % 8 * 2;
+            const unsigned at = place(i, d / 8) + d % 8 * 2;
             *reinterpret_cast<f16*>(rows.high + at) = upper;
             *reinterpret_cast<f16*>(rows.low + at) = from_float<f16>(value - to_float(upper));
         }
@@ -72,7 +70,6 @@ DEVICE void load(const Problem& problem, const Segment& segment, const Rows& row
 }
 
 // Similarities of 16 rows with COLS others.
-template <unsigned CHUNKS>
 DEVICE void multiply(Similarities& sums, const Rows& rows, unsigned row, unsigned col) {
     const unsigned lane = threadIdx.x % WARP_SIZE;
 #pragma unroll
@@ -81,15 +78,14 @@ DEVICE void multiply(Similarities& sums, const Rows& rows, unsigned row, unsigne
         for (unsigned i = 0; i < 4; ++i) sums[n][i] = 0.0f;
     }
 #pragma unroll
-    for (unsigned step = 0; step < CHUNKS * (CHUNK / 16); ++step) {
-        const unsigned chunk = step / (CHUNK / 16) * rows.chunk_bytes, k = step % (CHUNK / 16);
+    for (unsigned k = 0; k < CHUNK / 16; ++k) {
         uint32_t high[4], low[4];
-        const unsigned of_row = chunk + place(row + lane % 16, 2 * k + lane / 16);
+        const unsigned of_row = place(row + lane % 16, 2 * k + lane / 16);
         load_matrices(high, rows.high + of_row);
         load_matrices(low, rows.low + of_row);
 #pragma unroll
         for (unsigned n = 0; n < COLS / 16; ++n) {
-            const unsigned at = chunk + place(col + n * 16 + lane / 16 * 8 + lane % 8, 2 * k + lane / 8 % 2);
+            const unsigned at = place(col + n * 16 + lane / 16 * 8 + lane % 8, 2 * k + lane / 8 % 2);
             uint32_t other_high[4], other_low[4];
             load_matrices(other_high, rows.high + at);
             load_matrices(other_low, rows.low + at);
@@ -105,7 +101,6 @@ DEVICE void multiply(Similarities& sums, const Rows& rows, unsigned row, unsigne
 }
 
 // The loss of every row, and what the gradient must know of it.
-template <unsigned CHUNKS>
 DEVICE void sum_rows(const Segment& segment, const Rows& rows, float scale, bool has_negatives) {
     const unsigned lane = threadIdx.x % WARP_SIZE;
     for (unsigned row = threadIdx.x / WARP_SIZE * 16; row < rows.n; row += WARPS * 16) {
@@ -115,7 +110,7 @@ DEVICE void sum_rows(const Segment& segment, const Rows& rows, float scale, bool
         const uint32_t labels[2] = {rows.labels[own_row], rows.labels[own_row + 8]};
         for (unsigned col = 0; col < rows.n; col += COLS) {
             Similarities values;
-            multiply<CHUNKS>(values, rows, row, col);
+            multiply(values, rows, row, col);
 #pragma unroll
             for (unsigned n = 0; n < COLS / 8; ++n) {
 #pragma unroll
@@ -171,30 +166,24 @@ DEVICE Total add_up(const Segment& segment, const Rows& rows, const Flags& flags
 }
 
 // The gradient of 16 rows, for 1 from above.
-template <unsigned CHUNKS>
 DEVICE void gradient(const Problem& problem, const Segment& segment, const Rows& rows, unsigned row,
                      float scale, const Total& total) {
     const unsigned lane = threadIdx.x % WARP_SIZE, own_row = row + lane / 4;
     const RowNumbers numbers = {rows.shares, rows.pulls, nullptr, rows.labels};
     const OwnRows own(numbers, own_row);
-    float sums[CHUNKS * CHUNK / 8][4] = {};
+    float sums[CHUNK / 8][4] = {};
     for (unsigned col = 0; col < rows.n; col += COLS) {
         Similarities values;
-        multiply<CHUNKS>(values, rows, row, col);
-        weigh<true>(values, numbers, own, own_row, col + 2 * (lane % 4), scale, true,
-                    row / COLS == col / COLS);
-        Weights weights, rest;
+        multiply(values, rows, row, col);
+        weigh<true>(values, numbers, own, own_row, col + 2 * (lane % 4), scale, true);
+        Weights weights;
         pack_weights(weights, values);
+        const unsigned at = col * CHUNK * 2;
+        add_values(sums, weights, rows.high + at);
+        add_values(sums, weights, rows.low + at);
         keep_rest(values);
-        pack_weights(rest, values);
-#pragma unroll
-        for (unsigned chunk = 0; chunk < CHUNKS; ++chunk) {
-            const unsigned at = chunk * rows.chunk_bytes + col * CHUNK * 2;
-            float(*const of_chunk)[4] = sums + chunk * (CHUNK / 8);
-            add_values(of_chunk, weights, rows.high + at);
-            add_values(of_chunk, rest, rows.high + at);
-            add_values(of_chunk, weights, rows.low + at);
-        }
+        pack_weights(weights, values);
+        add_values(sums, weights, rows.high + at);
     }
     const unsigned dim = problem.dim;
     const double factor = fabs(total.loss) < __builtin_huge_val()
@@ -207,7 +196,7 @@ DEVICE void gradient(const Problem& problem, const Segment& segment, const Rows&
         const float inverse = is_there ? rows.inverse_norms[at] : 0.0f;
         double along = 0.0;
 #pragma unroll
-        for (unsigned n = 0; n < CHUNKS * CHUNK / 4; ++n) {
+        for (unsigned n = 0; n < CHUNK / 4; ++n) {
             const unsigned d = 8 * (n / 2) + 2 * (lane % 4) + n % 2;
             if (d < dim) along += double(problem.rows[start + d] * inverse) * double(sums[n / 2][2 * i + n % 2]);
         }
@@ -216,18 +205,17 @@ DEVICE void gradient(const Problem& problem, const Segment& segment, const Rows&
         // Normalization takes away what lies along the row, unless the row is too short.
         if (!(inverse < 1e12f)) along = 0.0;
 #pragma unroll
-        for (unsigned n = 0; n < CHUNKS * CHUNK / 4; ++n) {
+        for (unsigned n = 0; n < CHUNK / 4; ++n) {
             const unsigned d = 8 * (n / 2) + 2 * (lane % 4) + n % 2;
             if (d >= dim || !is_there) continue;
-            const double z = double(problem.rows[start + d] * inverse);
-            const double of_unit = double(sums[n / 2][2 * i + n % 2]);
-            problem.gradient[start + d] = float((of_unit - along * z) * factor * double(inverse));
+            const float of_unit = sums[n / 2][2 * i + n % 2] - float(along) * (problem.rows[start + d] * inverse);
+            problem.gradient[start + d] = of_unit * float(factor * double(inverse));
         }
     }
 }
 
-template <unsigned CHUNKS>
-DEVICE void contrast_small(const Problem& problem, unsigned char* shared) {
+KERNEL(256, 1) contrast_small(const __grid_constant__ Problem problem) {
+    DYNAMIC_SHARED(shared);
     __shared__ double scratch[WARPS];
     __shared__ Flags flags;
     // Blocks of a segment are counted as pairs are where rows are many.
@@ -238,33 +226,22 @@ DEVICE void contrast_small(const Problem& problem, unsigned char* shared) {
     for (unsigned turn = 0; turn < (blockIdx.x == 0 ? problem.n_segments : 1); ++turn) {
         const unsigned at = blockIdx.x == 0 ? turn : index;
         const Segment& segment = problem.segments[at];
-        const Rows rows(shared, segment, CHUNKS, problem.n_positions);
+        const Rows rows(shared, segment, problem.n_positions);
         __syncthreads();
         if (threadIdx.x == 0) flags = {0, 0};
         __syncthreads();
         load(problem, segment, rows, flags);
         __syncthreads();
         const float scale = float(1.0 / segment.temperature) * LOG2_E;
-        sum_rows<CHUNKS>(segment, rows, scale, flags.has_negatives != 0);
+        sum_rows(segment, rows, scale, flags.has_negatives != 0);
         __syncthreads();
         const Total total = add_up(segment, rows, flags, scratch);
         loss += segment.weight * total.loss;
         const unsigned row = (blockIdx.x - segment.first_pair) * TILE + threadIdx.x / WARP_SIZE * 16;
         if (at == index && problem.gradient && row < rows.n) {
-            gradient<CHUNKS>(problem, segment, rows, row, scale, total);
+            gradient(problem, segment, rows, row, scale, total);
         }
     }
     if (blockIdx.x == 0 && threadIdx.x == 0) *problem.loss = float(loss);
 }
-
-KERNEL(256, 1) contrast_small_64(const __grid_constant__ Problem problem) {
-    DYNAMIC_SHARED(shared);
-    contrast_small<1>(problem, shared);
-}
-EXPORT(contrast_small_64);
-
-KERNEL(256, 1) contrast_small_128(const __grid_constant__ Problem problem) {
-    DYNAMIC_SHARED(shared);
-    contrast_small<2>(problem, shared);
-}
-EXPORT(contrast_small_128);
+EXPORT(contrast_small);

@@ -9,10 +9,8 @@ use crate::similarity::op::Part;
 
 /// Threads of a block.
 const THREADS: u32 = 256;
-/// Numbers of all rows of a segment in shared memory, at most: 64 KiB for both halves.
-const MOST_NUMBERS: usize = 16 * 1024;
-/// Numbers of a row, at most.
-const MOST_WIDTH: usize = 128;
+/// Rows of a segment, at most: both halves of so many are 64 KiB.
+const MOST_SEGMENT_ROWS: usize = 256;
 /// Rows of all segments, at most: one block goes through all of them.
 const MOST_ROWS: usize = 1024;
 /// Bytes of a row beside its halves.
@@ -26,10 +24,9 @@ pub(super) struct Output<G: Gpu> {
 
 /// Whether the rows are few enough, and the temperatures known and not too small.
 pub(super) fn fits(inputs: &Inputs, parts: &[Part]) -> bool {
-    let width = inputs.width();
-    width <= MOST_WIDTH
+    inputs.width() == CHUNK
         && inputs.temperatures.is_none()
-        && padded(parts) * width <= MOST_NUMBERS
+        && padded(parts) <= MOST_SEGMENT_ROWS
         && parts.iter().map(|part| part.rows.len()).sum::<usize>() <= MOST_ROWS
         && parts.iter().all(has_common_shift)
         && parts.iter().any(|part| !part.rows.is_empty())
@@ -60,17 +57,16 @@ pub(super) fn contrast<G: Gpu>(
         *segment = Segment { first_pair: n_blocks, ..Segment::of(part) };
         n_blocks += part.rows.len().div_ceil(TILE) as u32;
     }
-    let (rows, width) = (padded(parts), inputs.width());
+    let rows = padded(parts);
     let problem = Problem {
         loss: loss.pointer(),
         gradient: gradient.as_ref().map_or(Pointer::NULL, Memory::pointer),
         n_positions: rows as u32,
         ..Problem::new(inputs, segments, parts.len())
     };
-    let kernel = if width == CHUNK { "contrast_small_64" } else { "contrast_small_128" };
     let launch = Launch {
-        shared_bytes: (rows * (2 * width * 2 + ROW_BYTES)) as u32,
-        ..Launch::new("small", kernel, n_blocks, THREADS)
+        shared_bytes: (rows * (2 * CHUNK * 2 + ROW_BYTES)) as u32,
+        ..Launch::new("small", "contrast_small", n_blocks, THREADS)
     };
     // SAFETY: the kernel takes a problem; it reads `n` rows and labels, and writes as many rows of
     // the gradient where there is one.

@@ -7,21 +7,31 @@
 
 #include "contrast.cuh"
 
-// Adds the powers exp2(scale (similarity - 1)) to the sums of rows and columns; where the tile is
-// masked, of pairs above the diagonal and before `end` alone.
-template <unsigned N>
-DEVICE void add_powers(const float (&similarities)[N][4], float scale, bool is_masked, unsigned row,
-                       unsigned col, unsigned end, float (&row_sums)[2], float (&col_sums)[2 * N]) {
+template <bool IS_MASKED, unsigned N>
+DEVICE void add_powers_of(const float (&similarities)[N][4], float scale, unsigned row, unsigned col,
+                          unsigned end, float (&row_sums)[2], float (&col_sums)[2 * N]) {
 #pragma unroll
     for (unsigned n = 0; n < N; ++n) {
 #pragma unroll
         for (unsigned i = 0; i < 4; ++i) {
             float power = exp2_fast(fmaf(similarities[n][i], scale, -scale));
             const unsigned i_row = row + 8 * (i / 2), i_col = col + 8 * n + i % 2;
-            if (is_masked && !(i_row < i_col && i_col < end)) power = 0.0f;
+            if (IS_MASKED && !(i_row < i_col && i_col < end)) power = 0.0f;
             row_sums[i / 2] += power;
             col_sums[2 * n + i % 2] += power;
         }
+    }
+}
+
+// Adds the powers exp2(scale (similarity - 1)) to the sums of rows and columns; where the tile is
+// masked, of pairs above the diagonal and before `end` alone.
+template <unsigned N>
+DEVICE void add_powers(const float (&similarities)[N][4], float scale, bool is_masked, unsigned row,
+                       unsigned col, unsigned end, float (&row_sums)[2], float (&col_sums)[2 * N]) {
+    if (is_masked) {
+        add_powers_of<true>(similarities, scale, row, col, end, row_sums, col_sums);
+    } else {
+        add_powers_of<false>(similarities, scale, row, col, end, row_sums, col_sums);
     }
 }
 
@@ -97,20 +107,25 @@ struct OwnRows {
     }
 };
 
-// Similarities become weights: W = E (share_i + share_j) - [same label] (pull_i + pull_j), W_ii = 0.
-template <bool HAS_COMMON_SHIFT, unsigned N>
-DEVICE void weigh(float (&values)[N][4], const RowNumbers& numbers,
-                  const OwnRows& own, unsigned row, unsigned col, float scale, bool has_positives,
-                  bool has_diagonal) {
+template <bool HAS_COMMON_SHIFT, bool IS_SPECIAL, unsigned N>
+DEVICE void weigh_tile(float (&values)[N][4], const RowNumbers& numbers, const OwnRows& own,
+                       unsigned row, unsigned col, float scale) {
 #pragma unroll
     for (unsigned n = 0; n < N; ++n) {
+        const unsigned first = col + 8 * n;
+        const float2 shares = *reinterpret_cast<const float2*>(numbers.shares + first);
+        float2 pulls = {}, maxima = {};
+        uint2 labels = {};
+        if (IS_SPECIAL) {
+            pulls = *reinterpret_cast<const float2*>(numbers.pulls + first);
+            labels = *reinterpret_cast<const uint2*>(numbers.labels + first);
+        }
+        if (!HAS_COMMON_SHIFT) maxima = *reinterpret_cast<const float2*>(numbers.maxima + first);
 #pragma unroll
         for (unsigned e = 0; e < 2; ++e) {
-            const unsigned at_col = col + 8 * n + e;
-            const float share = numbers.shares[at_col];
-            const float pull = has_positives ? numbers.pulls[at_col] : 0.0f;
-            const uint32_t label = has_positives ? numbers.labels[at_col] : 0;
-            const float maximum = HAS_COMMON_SHIFT ? 0.0f : numbers.maxima[at_col];
+            const float share = e == 0 ? shares.x : shares.y, pull = e == 0 ? pulls.x : pulls.y;
+            const float maximum = e == 0 ? maxima.x : maxima.y;
+            const uint32_t label = e == 0 ? labels.x : labels.y;
 #pragma unroll
             for (unsigned i = 0; i < 2; ++i) {
                 float& value = values[n][2 * i + e];
@@ -123,10 +138,24 @@ DEVICE void weigh(float (&values)[N][4], const RowNumbers& numbers,
                     weight = exp2_fast(exponent - own.maxima[i]) * own.shares[i]
                         + exp2_fast(exponent - maximum) * share;
                 }
-                if (has_positives && own.labels[i] == label) weight -= own.pulls[i] + pull;
-                if (has_diagonal && row + 8 * i == at_col) weight = 0.0f;
+                if (IS_SPECIAL) {
+                    if (own.labels[i] == label) weight -= own.pulls[i] + pull;
+                    if (row + 8 * i == first + e) weight = 0.0f;
+                }
                 value = weight;
             }
         }
+    }
+}
+
+// Similarities become weights: W = E (share_i + share_j) - [same label] (pull_i + pull_j), W_ii = 0;
+// only a special tile has pairs of one label, the diagonal among them.
+template <bool HAS_COMMON_SHIFT, unsigned N>
+DEVICE void weigh(float (&values)[N][4], const RowNumbers& numbers, const OwnRows& own, unsigned row,
+                  unsigned col, float scale, bool is_special) {
+    if (is_special) {
+        weigh_tile<HAS_COMMON_SHIFT, true>(values, numbers, own, row, col, scale);
+    } else {
+        weigh_tile<HAS_COMMON_SHIFT, false>(values, numbers, own, row, col, scale);
     }
 }

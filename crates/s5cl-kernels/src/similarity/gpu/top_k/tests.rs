@@ -7,7 +7,7 @@ use crate::cuda::Gpu;
 use crate::cuda::emulated::{EmulatedGpu, with_emulated_gpu};
 use crate::similarity::gpu::split_rows::Rows;
 use crate::similarity::tests::top_k::{
-    check, check_groups, check_long_rows, check_sizes, check_ties,
+    Find, check, check_groups, check_long_rows, check_sizes, check_ties,
 };
 use crate::similarity::{Neighbors, TopK};
 
