@@ -22,8 +22,8 @@
 //!   of rows in bounded memory. [`top_k`]: exact nearest neighbors.
 //! - [`optimizer_step`], [`gradient_norm`], [`average_step`]: steps in place, of all parameters
 //!   together.
-//! - [`cuda_devices`], [`open_cuda_device`], [`device_memory`], [`Readback`]: devices, and values
-//!   that come from one while it goes on.
+//! - [`cuda_devices`], [`open_cuda_device`], [`device_memory`], [`Upload`], [`Readback`]: devices,
+//!   and values on their way to one and back while it goes on.
 //!
 //! Vector instructions are found at run time: AVX-512, AVX2 or NEON. All `unsafe` code of the
 //! project lives in this crate, in the modules that open with `#![expect(unsafe_code)]`.
@@ -57,7 +57,7 @@ mod window;
 mod winograd;
 
 mod devices;
-mod readback;
+mod transfer;
 
 mod product;
 
@@ -88,12 +88,12 @@ pub use optimizer_step::{
     GradientScale, Slot, StepConfig, StepItem, StepRule, average_step, clip_scale, gradient_norm,
     optimizer_step,
 };
-pub use readback::Readback;
 pub use similarity::{
     CrossContrast, Neighbors, Positives, Reduction, Segment, Temperature, TopK, contrast,
     cross_contrast, nt_xent, sup_con, sup_con_anchor_losses, top_k, top_k_of_other_groups,
     top_k_tensors,
 };
+pub use transfer::{Readback, Upload};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
