@@ -177,6 +177,9 @@ fn describe(run: &Run<'_>) {
         experiment.test.len(),
         config.data.image_size
     );
+    if run.options.device.is_cuda() {
+        eprintln!("computing on {} in {}", run.options.device.name, run.precision);
+    }
     eprintln!("run folder: {}", run.folder.path().display());
 }
 
