@@ -28,7 +28,7 @@ pub(crate) fn out_of_memory(
         None => "try a smaller data.image_size or encoder.name".to_owned(),
     };
     format!(
-        "step {step}: {device} has {}, of which {} are free for a step; data.batch_labeled = \
+        "step {step}: {device} has {}, of which {} are free for training; data.batch_labeled = \
          {labeled} and data.batch_unlabeled = {unlabeled} {needs}; {advice}",
         gib(total),
         gib(available),
@@ -61,7 +61,7 @@ mod tests {
         let told = |memory: StepMemory| out_of_memory("cuda:0 (A10)", 3, &memory, &data);
         assert_eq!(
             told(memory(Some(31 * GIB), Some(1))),
-            "step 3: cuda:0 (A10) has 23.5 GiB, of which 20.0 GiB are free for a step; \
+            "step 3: cuda:0 (A10) has 23.5 GiB, of which 20.0 GiB are free for training; \
              data.batch_labeled = 32 and data.batch_unlabeled = 128 need about 31.0 GiB; try 16 \
              and 64"
         );
