@@ -99,7 +99,6 @@ fn settings_are_checked() {
     train_is_refused(&place, &["--set", "loss.temperature_unlabeled=0.1"], &["must be above"]);
     train_is_refused(&place, &["--method", "magic"], &["s5cl, supcon, cross-entropy"]);
     train_is_refused(&place, &["--preset", "magic"], &["s5cl, faithful"]);
-    train_is_refused(&place, &["--device", "cuda"], &["CUDA", "--device cpu"]);
     train_is_refused(&place, &["--set", "encoder.name=vgg"], &["resnet18"]);
     train_is_refused(&place, &["--set", "views.weak=[\"spin\"]"], &["spin", "flip"]);
     train_is_refused(

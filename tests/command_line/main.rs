@@ -7,6 +7,8 @@ mod benchmark;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod device;
+#[cfg(test)]
 mod evaluation;
 #[cfg(test)]
 mod gate;

@@ -12,12 +12,15 @@ use s5cl_data::{
 };
 
 use crate::config::RunConfig;
+use crate::device::Device;
 use crate::failure::BadInput;
 use crate::tiles::{read_tiles, unwrap_loader_error};
 
 /// Above this size, tiles are scaled down where the settings name no size: what a CPU trains on
 /// in reasonable time.
 pub(crate) const LARGEST_DEFAULT_SIZE: u32 = 96;
+/// The same on a graphics card: the size that encoders are pretrained with.
+const LARGEST_DEFAULT_SIZE_ON_CUDA: u32 = 224;
 /// Training images from which mean and standard deviation are measured.
 const NORMALIZATION_IMAGES: usize = 1000;
 
@@ -63,16 +66,22 @@ impl SealedTest {
 impl Experiment {
     /// Opens the dataset, reads every image once, and divides them by the settings, or as the
     /// manifest of an earlier run has it. Settings that depend on the images (their size, mean
-    /// and standard deviation) are filled in.
+    /// and standard deviation) are filled in; the size depends on the device, too.
     pub(crate) fn open(
         config: &mut RunConfig,
         manifest: Option<SplitManifest>,
         workers: usize,
+        device: &Device,
     ) -> Result<Self> {
         let mut notes = Vec::new();
         let spec: Spec = config.data.spec.parse()?;
         let dataset = open(&spec)?;
-        let dataset = sized(dataset, config, &mut notes)?.cached(config.data.cache_mib << 20);
+        let largest = match device.is_cuda() {
+            true => LARGEST_DEFAULT_SIZE_ON_CUDA,
+            false => LARGEST_DEFAULT_SIZE,
+        };
+        let dataset =
+            sized(dataset, config, largest, &mut notes)?.cached(config.data.cache_mib << 20);
         let divide = |dataset: &Dataset| -> Result<(Partition, SplitManifest)> {
             Ok(match &manifest {
                 Some(manifest) => (manifest.resolve(dataset)?, manifest.clone()),
@@ -141,11 +150,16 @@ pub(crate) fn budget(config: &RunConfig) -> LabelBudget {
     }
 }
 
-fn sized(dataset: Dataset, config: &mut RunConfig, notes: &mut Vec<String>) -> Result<Dataset> {
+fn sized(
+    dataset: Dataset,
+    config: &mut RunConfig,
+    largest: u32,
+    notes: &mut Vec<String>,
+) -> Result<Dataset> {
     let found = dataset.common_size()?;
     let size = &mut config.data.image_size;
     if *size == 0 {
-        *size = found.longest_side().clamp(8, LARGEST_DEFAULT_SIZE);
+        *size = found.longest_side().clamp(8, largest);
     }
     match found {
         CommonSize::Same(width, height) if (width, height) == (*size, *size) => {}

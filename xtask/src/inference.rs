@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use candle_core::{Device, Tensor};
+use candle_core::{Tensor, Var};
 use s5cl_backbone::{
     Mode, Model, ModelConfig, Normalization, Parameters, load_weights, read_metadata, save_weights,
 };
@@ -14,6 +14,7 @@ use s5cl_eval::{ClassificationResult, Probabilities};
 use s5cl_trainer::write_atomic;
 use serde::{Deserialize, Serialize};
 
+use crate::device::Device;
 use crate::failure::BadInput;
 use crate::tiles::unwrap_loader_error;
 
@@ -64,19 +65,19 @@ pub(crate) struct Predictions {
 
 impl Predictor {
     /// A model with the seed's initial weights, for [`Predictor::set_weights`].
-    pub(crate) fn new(card: Card) -> Result<Self> {
+    pub(crate) fn new(card: Card, device: &Device) -> Result<Self> {
         let parameters = Parameters::new(0);
         let config = ModelConfig {
             encoder: card.encoder.clone(),
             embedding_dim: card.embedding_dim,
             n_classes: card.class_names.len(),
         };
-        let model = Model::new(&config, &parameters.builder(&Device::Cpu))?;
+        let model = Model::new(&config, &parameters.builder(&device.tensors))?;
         Ok(Self { card, model, parameters })
     }
 
     /// The model of a file that a run wrote.
-    pub(crate) fn open(weights: &Path) -> Result<Self> {
+    pub(crate) fn open(weights: &Path, device: &Device) -> Result<Self> {
         if !weights.is_file() {
             let message = format!(
                 "{} does not exist: the run has not finished (train --resume finishes it)",
@@ -90,7 +91,7 @@ impl Predictor {
         };
         let card = metadata.get(CARD).ok_or_else(|| foreign("its header has no model card"))?;
         let card: Card = serde_json::from_str(card).map_err(|e| foreign(&e.to_string()))?;
-        let predictor = Self::new(card)?;
+        let predictor = Self::new(card, device)?;
         let report = load_weights(weights, &predictor.parameters.all())?;
         if !report.missing.is_empty() {
             return Err(foreign(&report.to_string()).into());
@@ -98,12 +99,17 @@ impl Predictor {
         Ok(predictor)
     }
 
+    /// The weights by name.
+    pub(crate) fn weights(&self) -> BTreeMap<String, Var> {
+        self.parameters.all()
+    }
+
     /// Takes over weights by name.
     pub(crate) fn set_weights(&self, weights: &BTreeMap<String, Tensor>) -> Result<()> {
         for (name, variable) in self.parameters.all() {
             let weight =
                 weights.get(&name).with_context(|| format!("there is no weight {name}"))?;
-            variable.set(weight)?;
+            variable.set(&weight.to_device(variable.device())?)?;
         }
         Ok(())
     }
@@ -135,7 +141,8 @@ impl Predictor {
 
     fn predict_batch(&self, batch: &TileBatch, predictions: &mut Predictions) -> Result<()> {
         let shape = (batch.n(), batch.height as usize, batch.width as usize, 3);
-        let pixels = Tensor::from_slice(&batch.pixels, shape, &Device::Cpu)?;
+        let device = self.parameters.device();
+        let pixels = Tensor::from_slice(&batch.pixels, shape, &device)?;
         let normalization = Normalization { mean: self.card.mean, std: self.card.std };
         let output = self.model.forward(&normalization.apply(&pixels)?, Mode::Evaluate)?;
         let probabilities = candle_nn::ops::softmax(&output.logits, 1)?;

@@ -23,6 +23,7 @@ mod tensorboard;
 mod timing;
 
 mod csv_file;
+mod device;
 mod failure;
 mod system;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, anyhow};
 use s5cl_eval::{ClassificationResult, chance};
+use s5cl_kernels::device_memory;
 use serde_json::{Value, json};
 
 use crate::evaluation::{Details, Drawing, Part, Parts, shortcuts, some_labeled, some_unlabeled};
@@ -32,7 +33,7 @@ impl Run<'_> {
     pub(crate) fn finish(&self, mut trained: Trained, details: bool) -> Result<Finished> {
         let Self { experiment, folder, .. } = self;
         let steps = self.config.training.steps;
-        let predictor = Predictor::open(&folder.weights())?;
+        let predictor = Predictor::open(&folder.weights(), &self.options.device)?;
         let opened =
             || folder.append_events()?.append("test-opened", steps, &json!({ "by": "train" }));
         let samples = with_labels(&experiment.dataset, experiment.test.open(opened)?)?;
@@ -106,6 +107,15 @@ impl Run<'_> {
         let last = steps.last().ok_or_else(|| anyhow!("the run has no step"))?;
         let (seconds, views) = cost(&steps);
         let n_classes = experiment.dataset.n_classes();
+        let mut train = json!({
+            "seconds": round(seconds, 2),
+            "images_per_second": round(views / seconds, 1),
+            "peak_memory_mib": peak_memory_mib(),
+            "final_loss": last["total"],
+        });
+        if let Some(memory) = device_memory(&self.options.device.tensors)? {
+            train["peak_device_memory_mib"] = json!(memory.peak >> 20);
+        }
         let mut baselines = BTreeMap::from([("chance", chance(n_classes))]);
         baselines.extend(shortcuts.iter().map(|(key, result)| (*key, result.balanced_accuracy)));
         Ok(json!({
@@ -114,7 +124,8 @@ impl Run<'_> {
             "method": config.method,
             "preset": config.preset,
             "seed": config.seed,
-            "device": "cpu",
+            "device": self.options.device.name,
+            "precision": self.precision,
             "steps": config.training.steps,
             "dataset": {
                 "name": experiment.dataset.name,
@@ -126,12 +137,7 @@ impl Run<'_> {
             },
             "test": test,
             "validation": trained.validation,
-            "train": {
-                "seconds": round(seconds, 2),
-                "images_per_second": round(views / seconds, 1),
-                "peak_memory_mib": peak_memory_mib(),
-                "final_loss": last["total"],
-            },
+            "train": train,
             "baselines": baselines,
             "timing": trained.timing,
             "views_share": round(trained.views_share, 3),

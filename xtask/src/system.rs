@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
-use clap::ValueEnum;
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -15,29 +14,6 @@ use crate::failure::BadInput;
 use crate::timing::SpanTimes;
 
 static STOP: AtomicBool = AtomicBool::new(false);
-
-/// Where to compute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Device {
-    /// The fastest that this program can use
-    Auto,
-    /// The processor
-    Cpu,
-    /// The graphics card
-    Cuda,
-}
-
-impl Device {
-    /// Fails for a device that this program was built without.
-    pub(crate) fn check(self) -> Result<()> {
-        if self == Self::Cuda {
-            let message =
-                "--device cuda: this program is built without CUDA; use --device cpu, or auto";
-            return Err(BadInput::new(message).into());
-        }
-        Ok(())
-    }
-}
 
 /// Whether somebody asked the program to stop, by Ctrl-C or a signal. A second Ctrl-C ends it at
 /// once.

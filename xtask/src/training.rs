@@ -5,18 +5,19 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Result;
-use candle_core::{Device, Tensor};
+use anyhow::{Result, anyhow};
+use candle_core::Tensor;
 use s5cl_backbone::{Model, ModelConfig, Parameters, load_weights};
 use s5cl_eval::ClassificationResult;
 use s5cl_trainer::{
-    Checkpoints, Event, Method, Optimizer, Outcome, SourceError, StepRecord, TrainConfig,
-    TrainState, WeightAverage, train, write_atomic,
+    Checkpoints, Event, LossScale, Method, Optimizer, Outcome, SourceError, StepRecord,
+    TrainConfig, TrainError, TrainState, WeightAverage, train, write_atomic,
 };
 use serde_json::Value;
 
 use crate::batches::{BatchMaker, PrefetchedBatches};
-use crate::config::{RunConfig, Select};
+use crate::config::{Precision, RunConfig, Select};
+use crate::device::{Device, out_of_memory};
 use crate::experiment::{Experiment, with_labels};
 use crate::failure::{Interrupted, boxed};
 use crate::inference::{Card, Predictor, write_weights};
@@ -27,6 +28,8 @@ use crate::timing::SpanTimes;
 
 /// What changes how a run is computed and shown, and none of its results.
 pub(crate) struct Options<'a> {
+    /// Where to compute; of what is in this list it alone changes results, by roundings.
+    pub(crate) device: Device,
     /// Threads that make batches.
     pub(crate) workers: usize,
     /// Batches made ahead.
@@ -49,6 +52,8 @@ pub(crate) struct Run<'a> {
     pub(crate) folder: RunFolder,
     pub(crate) options: &'a Options<'a>,
     pub(crate) maker: Arc<BatchMaker>,
+    /// How the network computes.
+    pub(crate) precision: Precision,
     predictor: Predictor,
     notes: Vec<String>,
 }
@@ -73,29 +78,33 @@ impl<'a> Run<'a> {
         place: impl FnOnce(&RunConfig, &str) -> PathBuf,
         options: &'a Options<'a>,
     ) -> Result<Self> {
-        let experiment = Experiment::open(&mut config, None, options.workers)?;
+        let device = &options.device;
+        let precision = device.precision(config.training.precision)?;
+        let experiment = Experiment::open(&mut config, None, options.workers, device)?;
         let mut notes = experiment.notes.clone();
         let maker = Arc::new(BatchMaker::new(&config, &experiment, &mut notes)?);
-        let predictor = Predictor::new(card(&config, &experiment))?;
+        let predictor = Predictor::new(card(&config, &experiment), device)?;
         if let Some(path) = initial_weights(&config) {
             // Reading them twice is cheaper than a run folder for weights that do not fit.
-            let state = new_state(&config, experiment.dataset.n_classes(), None)?;
-            let report = load_weights(path, &state.parameters.all())?;
+            let report = load_weights(path, &predictor.weights())?;
             notes.push(format!("initial weights {}: {report}", path.display()));
         }
         let path = place(&config, &experiment.dataset.name);
         let folder = RunFolder::create(&path, &config, &experiment.manifest)?;
-        Ok(Self { config, experiment, folder, options, maker, predictor, notes })
+        Ok(Self { config, experiment, folder, options, maker, precision, predictor, notes })
     }
 
     /// Opens the run of a folder to go on with it, or to look at its data.
     pub(crate) fn open(folder: RunFolder, options: &'a Options<'a>) -> Result<Self> {
         let mut config = folder.config()?;
-        let experiment = Experiment::open(&mut config, Some(folder.split()?), options.workers)?;
+        let device = &options.device;
+        let precision = device.precision(config.training.precision)?;
+        let split = Some(folder.split()?);
+        let experiment = Experiment::open(&mut config, split, options.workers, device)?;
         let mut notes = experiment.notes.clone();
         let maker = Arc::new(BatchMaker::new(&config, &experiment, &mut notes)?);
-        let predictor = Predictor::new(card(&config, &experiment))?;
-        Ok(Self { config, experiment, folder, options, maker, predictor, notes })
+        let predictor = Predictor::new(card(&config, &experiment), device)?;
+        Ok(Self { config, experiment, folder, options, maker, precision, predictor, notes })
     }
 
     /// What the user should know before it starts.
@@ -110,7 +119,7 @@ impl<'a> Run<'a> {
             Checkpoints::new(self.folder.checkpoints(), config.checkpoint.keep, self.identity());
         let mut state = self.starting_state(&checkpoints)?;
         let first = state.steps();
-        let Options { workers, prefetch, quiet, times, should_stop } = self.options;
+        let Options { workers, prefetch, quiet, times, should_stop, .. } = self.options;
         let journal = Journal::start(&self.folder, first, config.training.steps, *quiet)?;
         let journal = RefCell::new(journal);
         let mut listen = |event: Event| -> Result<(), SourceError> {
@@ -153,7 +162,7 @@ impl<'a> Run<'a> {
             should_stop,
         );
         journal.borrow().training_ended();
-        if outcome? == Outcome::Interrupted {
+        if outcome.map_err(|error| self.told(error))? == Outcome::Interrupted {
             let resume = format!("cargo xtask train --resume {}", self.folder.path().display());
             return Err(Interrupted { step: state.steps(), resume }.into());
         }
@@ -168,14 +177,48 @@ impl<'a> Run<'a> {
 
     /// The newest checkpoint's state, or that before the first step.
     fn starting_state(&self, checkpoints: &Checkpoints) -> Result<TrainState> {
-        let n_classes = self.experiment.dataset.n_classes();
         let Some(checkpoint) = checkpoints.newest()? else {
-            return new_state(&self.config, n_classes, initial_weights(&self.config));
+            return self.new_state(initial_weights(&self.config));
         };
         // A checkpoint holds every weight: the file of the initial ones may be gone by then.
-        let mut state = new_state(&self.config, n_classes, None)?;
+        let mut state = self.new_state(None)?;
         checkpoint.restore(&mut state)?;
         Ok(state)
+    }
+
+    /// A state before the first step; with weights that somebody else trained, where a path is
+    /// given.
+    fn new_state(&self, weights: Option<&Path>) -> Result<TrainState> {
+        let Self { config, experiment, precision, .. } = self;
+        let device = &self.options.device.tensors;
+        let parameters = Parameters::new(config.seed);
+        let model = ModelConfig {
+            encoder: config.encoder.name.clone(),
+            embedding_dim: config.embedder.dim,
+            n_classes: experiment.dataset.n_classes(),
+        };
+        let model = Model::new(&model, &parameters.builder(device))?;
+        if let Some(path) = weights {
+            load_weights(path, &parameters.all())?;
+        }
+        let optimizer = Optimizer::new(config.optimizer()?, parameters.trainable())?;
+        let average = (config.training.ema_decay > 0.0)
+            .then(|| WeightAverage::new(config.training.ema_decay, &parameters.all()))
+            .transpose()?;
+        let loss_scale =
+            (*precision == Precision::F16).then(|| LossScale::new(device)).transpose()?;
+        Ok(TrainState { model, parameters, optimizer, average, loss_scale })
+    }
+
+    /// An error of the training as this program tells it.
+    fn told(&self, error: TrainError) -> anyhow::Error {
+        match error {
+            TrainError::OutOfMemory { step, memory } => {
+                let device = &self.options.device.name;
+                anyhow!(out_of_memory(device, step, &memory, &self.config.data))
+            }
+            other => other.into(),
+        }
     }
 
     /// What the hidden labels say of a step's pseudo-labels.
@@ -240,25 +283,6 @@ fn card(config: &RunConfig, experiment: &Experiment) -> Card {
         mean: experiment.normalization.mean,
         std: experiment.normalization.std,
     }
-}
-
-/// A state before the first step; with weights that somebody else trained, where a path is given.
-fn new_state(config: &RunConfig, n_classes: usize, weights: Option<&Path>) -> Result<TrainState> {
-    let parameters = Parameters::new(config.seed);
-    let model = ModelConfig {
-        encoder: config.encoder.name.clone(),
-        embedding_dim: config.embedder.dim,
-        n_classes,
-    };
-    let model = Model::new(&model, &parameters.builder(&Device::Cpu))?;
-    if let Some(path) = weights {
-        load_weights(path, &parameters.all())?;
-    }
-    let optimizer = Optimizer::new(config.optimizer()?, parameters.trainable())?;
-    let average = (config.training.ema_decay > 0.0)
-        .then(|| WeightAverage::new(config.training.ema_decay, &parameters.all()))
-        .transpose()?;
-    Ok(TrainState { model, parameters, optimizer, average, loss_scale: None })
 }
 
 fn initial_weights(config: &RunConfig) -> Option<&Path> {

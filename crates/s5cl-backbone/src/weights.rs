@@ -168,7 +168,11 @@ pub fn save_weights(
 ) -> candle_core::Result<Vec<u8>> {
     let metadata: HashMap<String, String> =
         metadata.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-    safetensors::serialize(tensors, Some(metadata)).map_err(candle_core::Error::from)
+    let mut read_back = Vec::with_capacity(tensors.len());
+    for (key, tensor) in tensors {
+        read_back.push((key, tensor.to_device(&Device::Cpu)?));
+    }
+    safetensors::serialize(read_back, Some(metadata)).map_err(candle_core::Error::from)
 }
 
 /// The metadata in the header of a safetensors file.

@@ -23,8 +23,8 @@
 //! - [`ResidentTiles`]: tiles in the memory of a GPU, and augmented views of them made there.
 //! - [`optimizer_step`], [`gradient_norm`], [`average_step`]: steps in place, of all parameters
 //!   together.
-//! - [`cuda_devices`], [`open_cuda_device`], [`device_memory`], [`Readback`]: devices, and values
-//!   that come from one while it goes on.
+//! - [`cuda_devices`], [`open_cuda_device`], [`device_memory`], [`Upload`], [`Readback`]: devices,
+//!   and values on their way to one and back while it goes on.
 //!
 //! Vector instructions are found at run time: AVX-512, AVX2 or NEON. All `unsafe` code of the
 //! project lives in this crate, in the modules that open with `#![expect(unsafe_code)]`.
@@ -59,7 +59,7 @@ mod window;
 mod winograd;
 
 mod devices;
-mod readback;
+mod transfer;
 
 mod product;
 
@@ -94,13 +94,13 @@ pub use optimizer_step::{
     GradientScale, Slot, StepConfig, StepItem, StepRule, average_step, clip_scale, gradient_norm,
     optimizer_step,
 };
-pub use readback::Readback;
 pub use similarity::{
     CrossContrast, Neighbors, Positives, Reduction, Segment, SimilarityPrecision, Temperature,
     TopK, contrast, contrast_with_precision, cross_contrast, nt_xent, sup_con,
     sup_con_anchor_losses, top_k, top_k_of_other_groups, top_k_tensors,
     top_k_tensors_of_other_groups,
 };
+pub use transfer::{Readback, Upload};
 pub use views::{ResidentTiles, ViewRequest, ViewStep};
 
 #[cfg(doctest)]

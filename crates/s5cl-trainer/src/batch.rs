@@ -1,6 +1,7 @@
 //! What one step is handed.
 
 use candle_core::{Device, Result, Tensor};
+use s5cl_kernels::Upload;
 
 /// Two views of the same images, as pixels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,18 +19,6 @@ pub struct Views {
 }
 
 impl Views {
-    /// Weak views, then strong ones: u8 `[2 n_images, height, width, 3]`.
-    ///
-    /// # Errors
-    ///
-    /// If the number of bytes is not that of the shape.
-    pub fn to_tensor(&self, device: &Device) -> Result<Tensor> {
-        let shape = (self.n_images, self.height, self.width, 3);
-        let weak = Tensor::from_slice(&self.weak, shape, device)?;
-        let strong = Tensor::from_slice(&self.strong, shape, device)?;
-        Tensor::cat(&[weak, strong], 0)
-    }
-
     /// The first images.
     fn first(&self, n_images: usize) -> Self {
         let bytes = n_images * self.height * self.width * 3;
@@ -54,6 +43,15 @@ impl Batch {
     #[must_use]
     pub fn n_views(&self) -> usize {
         2 * (self.labeled.n_images + self.unlabeled.as_ref().map_or(0, |views| views.n_images))
+    }
+
+    /// All views: of the labeled images the weak ones, then the strong ones, and the same of the
+    /// unlabeled images; u8 `[n_views, height, width, 3]`.
+    pub(crate) fn pixels(&self, upload: &mut Upload, device: &Device) -> Result<Tensor> {
+        let Views { height, width, .. } = self.labeled;
+        let views = [Some(&self.labeled), self.unlabeled.as_ref()].into_iter().flatten();
+        let parts: Vec<&[u8]> = views.flat_map(|views| [&views.weak[..], &views.strong]).collect();
+        upload.send(&parts, (self.n_views(), height, width, 3), device)
     }
 
     /// The first of so many parts of about the same size, with an image at least.
@@ -81,17 +79,36 @@ pub trait BatchSource {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+    use s5cl_kernels::Upload;
+
     use super::{Batch, Views};
 
-    #[test]
-    fn batch_part_is_its_first_images() {
+    fn batch() -> Batch {
         let views = |n_images: usize, first: u8| {
             let pixels = |first: u8| (0..6 * n_images).map(|i| first + i as u8).collect();
             let (weak, strong) = (pixels(first), pixels(first + 100));
             Views { weak, strong, n_images, height: 2, width: 1 }
         };
         let unlabeled = Some(views(9, 7));
-        let batch = Batch { labeled: views(5, 0), labels: vec![3, 1, 4, 1, 5], unlabeled };
+        Batch { labeled: views(5, 0), labels: vec![3, 1, 4, 1, 5], unlabeled }
+    }
+
+    #[test]
+    fn batch_pixels_are_all_views_in_order() -> candle_core::Result<()> {
+        let pixels = batch().pixels(&mut Upload::default(), &Device::Cpu)?;
+        assert_eq!(pixels.dims(), [28, 2, 1, 3]);
+        let firsts = pixels.flatten_from(1)?.to_vec2::<u8>()?.into_iter().map(|view| view[0]);
+        // Five labeled images of six bytes, weak and strong, and nine unlabeled ones.
+        let starts = [(0, 5), (100, 5), (7, 9), (107, 9)];
+        let expected = starts.into_iter().flat_map(|(at, n)| (0..n).map(move |i| at + 6 * i));
+        assert!(firsts.eq(expected));
+        Ok(())
+    }
+
+    #[test]
+    fn batch_part_is_its_first_images() {
+        let batch = batch();
         let part = batch.part(4);
         assert_eq!((part.labeled.n_images, part.labels.as_slice()), (2, &[3, 1][..]));
         assert_eq!(part.labeled.strong, (100..112).collect::<Vec<u8>>());

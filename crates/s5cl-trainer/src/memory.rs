@@ -5,8 +5,9 @@ use s5cl_kernels::{DeviceMemory, device_memory, forget_peak_memory};
 
 use crate::Batch;
 
-/// Parts of a batch whose steps are measured to tell how much the whole one takes.
-const MEASURED_PARTS: [usize; 2] = [8, 4];
+/// Parts of a batch whose steps are taken to tell how much memory the whole one needs, the smallest
+/// first: a step drops what the one before had kept for its own size, and so must need more.
+const PARTS: [usize; 3] = [16, 8, 4];
 /// A share of the memory that is left alone: blocks of it cannot all be used.
 const MARGIN: f64 = 0.1;
 
@@ -15,10 +16,10 @@ const MARGIN: f64 = 0.1;
 pub struct StepMemory {
     /// Bytes of the device.
     pub total: u64,
-    /// Bytes of it that a step can use.
+    /// Bytes of it that this program can use, those that it uses already included.
     pub available: u64,
-    /// Bytes that a step with the batch takes, estimated from smaller ones; none where those did
-    /// not fit either.
+    /// Bytes that it needs with this batch, estimated from smaller ones; none where those did not
+    /// fit either.
     pub needed: Option<u64>,
     /// How often the batch must be halved until it fits; none where that does not help.
     pub halvings: Option<u32>,
@@ -31,36 +32,42 @@ impl StepMemory {
         batch: &Batch,
         attempt: impl Fn(&Batch) -> Result<()>,
     ) -> Result<Option<Self>> {
-        let Some(memory) = device_memory(device)? else { return Ok(None) };
-        let measured = MEASURED_PARTS.map(|parts| -> Result<(usize, u64)> {
-            let part = batch.part(parts);
+        let Some(DeviceMemory { total, available, used, .. }) = device_memory(device)? else {
+            return Ok(None);
+        };
+        let measured = PARTS.map(|n_parts| -> Result<(usize, u64)> {
+            let part = batch.part(n_parts);
             device.synchronize()?;
             forget_peak_memory(device)?;
-            let before = device_memory(device)?.map_or(0, |memory| memory.used);
             attempt(&part)?;
             let peak = device_memory(device)?.map_or(0, |memory| memory.peak);
-            Ok((part.n_views(), peak.saturating_sub(before)))
+            Ok((part.n_views(), peak))
         });
         let measured = match measured {
-            [Ok(small), Ok(large)] => Some([small, large]),
+            // Before the first one lies what the step that failed had kept.
+            [Ok(_), Ok(small), Ok(large)] => Some([small, large]),
             // Even these do not fit.
             _ => None,
         };
-        Ok(Some(Self::new(memory, measured, batch.n_views())))
+        Ok(Some(Self::new(total, available + used, measured, batch.n_views())))
     }
 
-    /// From the views and bytes of two smaller steps, on a line through which the step with
-    /// `n_views` is taken to be.
-    fn new(memory: DeviceMemory, measured: Option<[(usize, u64); 2]>, n_views: usize) -> Self {
-        let DeviceMemory { total, available, .. } = memory;
+    /// From the views and bytes of two smaller steps; the step with `n_views` is taken to be on the
+    /// line through them.
+    fn new(
+        total: u64,
+        available: u64,
+        measured: Option<[(usize, u64); 2]>,
+        n_views: usize,
+    ) -> Self {
         let Some([(few, small), (more, large)]) = measured else {
             return Self { total, available, needed: None, halvings: None };
         };
         let per_view = large.saturating_sub(small) as f64 / more.saturating_sub(few).max(1) as f64;
         let needed = |n_views: usize| small as f64 + per_view * (n_views as f64 - few as f64);
         let most = (1.0 - MARGIN) * available as f64;
-        let halvings = (1..usize::BITS).take_while(|halvings| n_views >> halvings > 0);
-        let halvings = halvings.into_iter().find(|halvings| needed(n_views >> halvings) <= most);
+        let mut halvings = (1..usize::BITS).take_while(|halvings| n_views >> halvings > 0);
+        let halvings = halvings.find(|halvings| needed(n_views >> halvings) <= most);
         Self { total, available, needed: Some(needed(n_views) as u64), halvings }
     }
 }
@@ -68,7 +75,6 @@ impl StepMemory {
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
-    use s5cl_kernels::DeviceMemory;
 
     use super::StepMemory;
     use crate::{Batch, Views};
@@ -77,10 +83,8 @@ mod tests {
 
     /// Of a device with so many MiB available, and a step that takes 50 and 2 a view.
     fn of(available: u64, n_views: usize) -> StepMemory {
-        let memory =
-            DeviceMemory { total: 4096 * MIB, available: available * MIB, used: 0, peak: 0 };
         let step = |n: usize| (n, (50 + 2 * n as u64) * MIB);
-        StepMemory::new(memory, Some([step(40), step(80)]), n_views)
+        StepMemory::new(4096 * MIB, available * MIB, Some([step(40), step(80)]), n_views)
     }
 
     #[test]
@@ -98,8 +102,7 @@ mod tests {
 
     #[test]
     fn step_memory_without_a_smaller_step_that_fits_knows_no_batch() {
-        let memory = DeviceMemory { total: 9, available: 5, used: 0, peak: 0 };
-        let memory = StepMemory::new(memory, None, 320);
+        let memory = StepMemory::new(9, 5, None, 320);
         assert_eq!((memory.total, memory.available), (9, 5));
         assert_eq!((memory.needed, memory.halvings), (None, None));
     }

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use candle_core::{D, Device, Result, Tensor};
 use s5cl_backbone::{Mode, Model, ModelOutput, Normalization};
+use s5cl_kernels::Upload;
 use s5cl_losses::{Hierarchy, HierarchyConfig, LabeledViews, Terms, UnlabeledViews};
 use tracing::info_span;
 
@@ -128,14 +129,11 @@ impl Method {
         normalization: &Normalization,
         batch: &Batch,
         step: u64,
-        device: &Device,
+        (upload, device): (&mut Upload, &Device),
     ) -> Result<StepLoss> {
         let output = info_span!("forward").in_scope(|| {
-            let mut views = vec![batch.labeled.to_tensor(device)?];
-            if let Some(unlabeled) = &batch.unlabeled {
-                views.push(unlabeled.to_tensor(device)?);
-            }
-            model.forward(&normalization.apply(&Tensor::cat(&views, 0)?)?, Mode::Train)
+            let pixels = batch.pixels(upload, device)?;
+            model.forward(&normalization.apply(&pixels)?, Mode::Train)
         })?;
         info_span!("loss").in_scope(|| self.terms(&output, batch, step))
     }
@@ -191,6 +189,7 @@ impl Method {
 mod tests {
     use candle_core::{Device, Tensor};
     use s5cl_backbone::{ENCODERS, Model, ModelConfig, Normalization, Parameters};
+    use s5cl_kernels::Upload;
     use s5cl_losses::HierarchyConfig;
 
     use super::{Method, MethodConfig, MethodKind};
@@ -240,7 +239,8 @@ mod tests {
             let parameters = Parameters::new(0);
             let model = Model::new(&config, &parameters.builder(&Device::Cpu))?;
             for step in [0, 1000] {
-                let loss = method.loss(&model, &Normalization::HALF, &batch, step, &Device::Cpu)?;
+                let place = (&mut Upload::default(), &Device::Cpu);
+                let loss = method.loss(&model, &Normalization::HALF, &batch, step, place)?;
                 let nodes = loss.terms.total.sorted_nodes();
                 let is_maps = |node: &&&Tensor| node.rank() > 2 && !node.is_variable();
                 let maps: Vec<_> = nodes.iter().filter(is_maps).collect();

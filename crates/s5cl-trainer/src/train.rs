@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::backprop::GradStore;
 use candle_core::{Result as Computed, Tensor};
 use s5cl_backbone::Normalization;
-use s5cl_kernels::{GradientScale, gradient_norm, is_out_of_memory};
+use s5cl_kernels::{GradientScale, Upload, gradient_norm, is_out_of_memory};
 use tracing::info_span;
 
 use crate::method::StepLoss;
@@ -92,7 +92,7 @@ fn take_steps(
     Listeners { validate, listen, should_stop }: &mut Listeners<'_, '_>,
     n_ahead: usize,
 ) -> Result<Outcome, TrainError> {
-    let mut records = Records::new(method);
+    let (mut records, mut upload) = (Records::new(method), Upload::default());
     let mut saved_at = state.steps();
     while state.steps() < config.schedule.steps {
         let step = state.steps();
@@ -106,7 +106,7 @@ fn take_steps(
         let batch = info_span!("data_wait").in_scope(|| source.batch(step));
         let batch = batch.map_err(|source| TrainError::Source { step, source });
         let taken = batch.and_then(|batch| {
-            take_step(state, config, &batch, &mut records, n_ahead)
+            take_step(state, config, &batch, &mut records, &mut upload, n_ahead)
                 .map_err(|error| with_memory(error, state, method, config, &batch))
         });
 
@@ -142,11 +142,13 @@ fn take_step(
     config: &TrainConfig,
     batch: &Batch,
     records: &mut Records<'_>,
+    upload: &mut Upload,
     n_ahead: usize,
 ) -> Result<(), TrainError> {
     let step = state.steps();
     let failed = |source| TrainError::Compute { step, source };
-    let (loss, gradients) = gradients(state, records.method(), config, batch).map_err(failed)?;
+    let (loss, gradients) =
+        gradients(state, records.method(), config, batch, upload).map_err(failed)?;
     info_span!("update").in_scope(|| {
         let gradients = state.optimizer.named_gradients(&gradients);
         let norm = &gradient_norm(gradients.values()).map_err(failed)?;
@@ -173,9 +175,10 @@ fn gradients(
     method: &Method,
     config: &TrainConfig,
     batch: &Batch,
+    upload: &mut Upload,
 ) -> Computed<(StepLoss, GradStore)> {
-    let (step, device) = (state.steps(), state.device());
-    let loss = method.loss(&state.model, &config.normalization, batch, step, &device)?;
+    let (step, place) = (state.steps(), (upload, &state.device()));
+    let loss = method.loss(&state.model, &config.normalization, batch, step, place)?;
     let gradients = info_span!("backward").in_scope(|| match &state.loss_scale {
         Some(scale) => loss.terms.total.mul(&scale.factor()?)?.backward(),
         None => loss.terms.total.backward(),
@@ -193,7 +196,8 @@ fn with_memory(
 ) -> TrainError {
     let TrainError::Compute { step, source } = error else { return error };
     let device = state.device();
-    let attempt = |part: &Batch| gradients(state, method, config, part).map(drop);
+    let attempt =
+        |part: &Batch| gradients(state, method, config, part, &mut Upload::default()).map(drop);
     let memory = is_out_of_memory(&source).then(|| StepMemory::measure(&device, batch, attempt));
     match memory {
         Some(Ok(Some(memory))) => TrainError::OutOfMemory { step, memory },

@@ -11,6 +11,7 @@ use s5cl_backbone::save_weights;
 use s5cl_data::open_images;
 use s5cl_trainer::write_atomic;
 
+use crate::device::DeviceChoice;
 use crate::failure::BadInput;
 use crate::inference::Predictor;
 use crate::run_folder::{RunFolder, require_folder};
@@ -27,6 +28,9 @@ pub(crate) struct Args {
     /// or .npy (the paths in a text file beside it)
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// Where to compute: auto, cpu, cuda, or one of several as in cuda:1
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
     /// Threads that read images
     #[arg(long, default_value_t = 1)]
     workers: usize,
@@ -52,7 +56,8 @@ impl Args {
             }
         };
         require_folder(&self.out)?;
-        let predictor = Predictor::open(&RunFolder::open(&self.run)?.weights())?;
+        let predictor =
+            Predictor::open(&RunFolder::open(&self.run)?.weights(), &self.device.open()?)?;
         let dataset = Arc::new(open_images(&self.images)?.resized(predictor.card.image_size));
         let samples: Vec<usize> = (0..dataset.samples.len()).collect();
         let embeddings = predictor.predict(&dataset, &samples, self.workers)?.embeddings;

@@ -7,6 +7,7 @@ use anyhow::Result;
 use s5cl_data::open_images;
 use s5cl_eval::Probabilities;
 
+use crate::device::DeviceChoice;
 use crate::evaluation::write_table;
 use crate::inference::Predictor;
 use crate::run_folder::{RunFolder, require_folder};
@@ -22,6 +23,9 @@ pub(crate) struct Args {
     /// The file to write: path, label, confidence, and one probability a class
     #[arg(long, value_name = "FILE.csv")]
     out: PathBuf,
+    /// Where to compute: auto, cpu, cuda, or one of several as in cuda:1
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
     /// Threads that read images
     #[arg(long, default_value_t = 1)]
     workers: usize,
@@ -31,7 +35,8 @@ impl Args {
     /// Runs the command.
     pub(crate) fn run(self) -> Result<()> {
         require_folder(&self.out)?;
-        let predictor = Predictor::open(&RunFolder::open(&self.run)?.weights())?;
+        let predictor =
+            Predictor::open(&RunFolder::open(&self.run)?.weights(), &self.device.open()?)?;
         let dataset = Arc::new(open_images(&self.images)?.resized(predictor.card.image_size));
         let samples: Vec<usize> = (0..dataset.samples.len()).collect();
         let predictions = predictor.predict(&dataset, &samples, self.workers)?;

@@ -9,6 +9,7 @@ use s5cl_eval::{LeftOut, Retrieved, nearest};
 use serde_json::json;
 
 use crate::csv_file::write_csv;
+use crate::device::DeviceChoice;
 use crate::evaluation::{Part, Retrieval};
 use crate::inference::Predictor;
 use crate::run_folder::{RunFolder, require_folder};
@@ -31,6 +32,9 @@ pub(crate) struct Args {
     /// The table to write: query,rank,path,similarity
     #[arg(long, value_name = "FILE.csv")]
     out: Option<PathBuf>,
+    /// Where to compute: auto, cpu, cuda, or one of several as in cuda:1
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
     /// Threads that read images
     #[arg(long, default_value_t = 1)]
     workers: usize,
@@ -45,7 +49,8 @@ impl Args {
         if let Some(out) = &self.out {
             require_folder(out)?;
         }
-        let predictor = Predictor::open(&RunFolder::open(&self.run)?.weights())?;
+        let predictor =
+            Predictor::open(&RunFolder::open(&self.run)?.weights(), &self.device.open()?)?;
         let gallery = self.look(&predictor, &self.gallery)?;
         let own = same_place(&self.gallery, &self.query);
         let other = (!own).then(|| self.look(&predictor, &self.query)).transpose()?;

@@ -7,9 +7,10 @@ use s5cl_eval::chance;
 use toml::Value;
 
 use crate::config::{Overrides, RunConfig, resolve};
+use crate::device::DeviceChoice;
 use crate::outcome::Finished;
 use crate::run_folder::{RunFolder, default_path, refuse_existing};
-use crate::system::{Device, start_tracing, stop_on_signal};
+use crate::system::{start_tracing, stop_on_signal};
 use crate::table::{Table, fraction, with_interval};
 use crate::training::{Options, Run};
 
@@ -51,9 +52,9 @@ pub(crate) struct Args {
     /// Go on with the run of this folder; its own settings hold
     #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
-    /// Where to compute
-    #[arg(long, value_enum, default_value = "auto")]
-    device: Device,
+    /// Where to compute: auto, cpu, cuda, or one of several as in cuda:1
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
     /// Threads that read images and make views; they change no result
     #[arg(long, default_value_t = 1)]
     workers: usize,
@@ -80,7 +81,6 @@ enum Task {
 impl Args {
     /// Runs the command.
     pub(crate) fn run(self) -> Result<()> {
-        self.device.check()?;
         let task = match &self.resume {
             Some(path) => {
                 let folder = RunFolder::open(path)?;
@@ -97,10 +97,12 @@ impl Args {
                 Task::Start(Box::new(config))
             }
         };
+        let device = self.device.open()?;
         let should_stop = stop_on_signal()?;
         let times = start_tracing(self.log.as_deref())?;
         let (workers, prefetch, quiet) = (self.workers, self.prefetch, self.quiet);
-        let options = Options { workers, prefetch, quiet, times, should_stop: &should_stop };
+        let should_stop = &should_stop;
+        let options = Options { device, workers, prefetch, quiet, times, should_stop };
         let place = |config: &RunConfig, dataset: &str| {
             self.out.clone().unwrap_or_else(|| default_path(config, dataset))
         };
@@ -175,6 +177,9 @@ fn describe(run: &Run<'_>) {
         experiment.test.len(),
         config.data.image_size
     );
+    if run.options.device.is_cuda() {
+        eprintln!("computing on {} in {}", run.options.device.name, run.precision);
+    }
     eprintln!("run folder: {}", run.folder.path().display());
 }
 

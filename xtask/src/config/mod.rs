@@ -3,6 +3,8 @@
 mod resolve;
 mod validate;
 
+use std::fmt;
+
 use s5cl_augment::Transform;
 use s5cl_losses::{HierarchyConfig, Reduction};
 use s5cl_trainer::{MethodConfig, OptimizerConfig, Schedule};
@@ -80,7 +82,7 @@ section! {
 }
 section! {
     /// How long, and the average of the weights.
-    TrainingSection { steps: u64, ema_decay: f64 }
+    TrainingSection { steps: u64, ema_decay: f64, precision: Precision }
 }
 section! {
     /// How often a checkpoint is saved, and how many stay.
@@ -109,6 +111,35 @@ pub(crate) enum ReductionName {
     MeanValid,
     /// [`Reduction::PmlAvgNonZero`].
     PmlAvgNonzero,
+}
+
+/// The numbers that the network computes with; weights, statistics and losses are f32 in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Precision {
+    /// The best that the device has for training: bf16 on CUDA devices from compute capability 8.0
+    /// on, f32 on the processor.
+    Auto,
+    /// Single precision.
+    F32,
+    /// Single precision, products of numbers with 10 bits behind the point.
+    Tf32,
+    /// bfloat16.
+    Bf16,
+    /// Half precision, with a scale of the loss.
+    F16,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+        })
+    }
 }
 
 /// Which weights a run keeps.

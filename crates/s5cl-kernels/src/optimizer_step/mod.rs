@@ -202,13 +202,7 @@ fn step_on_cpu(
     for StepItem { parameter, gradient, slots } in items {
         let mut slots = slots.iter_mut().map(Slot::on_cpu);
         let slots = [(); 2].map(|()| slots.next().unwrap_or_default());
-        update::in_place(
-            parameter,
-            gradient,
-            slots,
-            #[inline(always)]
-            |values, gradients, slots| formula.apply(scale, values, gradients, slots),
-        )?;
+        formula.apply(scale, parameter, gradient, slots)?;
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! The rules of the optimizers: their names and constants.
 
-use candle_core::{Result, bail};
+use candle_core::{Result, Tensor, bail};
 
 use super::StepConfig;
+use super::update::in_place;
 
 /// How gradients move parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -157,51 +158,77 @@ pub(super) enum Formula {
 }
 
 impl Formula {
-    /// Applies it to values, their gradients and as many values of each slot, in loops that
+    /// Applies it to a parameter, its gradient and as many slots as the rule has, in loops that
     /// vectorize.
-    #[inline(always)]
     pub(super) fn apply(
         self,
         scale: f32,
-        values: &mut [f32],
-        gradients: &[f32],
+        parameter: &Tensor,
+        gradient: &Tensor,
         slots: [&mut [f32]; 2],
-    ) {
-        let [first, second] = slots;
-        let pairs = values.iter_mut().zip(gradients);
+    ) -> Result<()> {
         match self {
-            Self::Adamax { rate, decay, share, kept, epsilon } => {
-                for ((value, gradient), (mean, largest)) in pairs.zip(first.iter_mut().zip(second))
-                {
-                    let gradient = gradient * scale + *value * decay;
-                    *mean += (gradient - *mean) * share;
-                    let (past, size) = (*largest * kept, gradient.abs() + epsilon);
-                    *largest = if past > size { past } else { size };
-                    *value -= *mean / *largest * rate;
-                }
-            }
-            Self::AdamW { rate, kept, mean_share, square_share, root_scale, epsilon } => {
-                for ((value, gradient), (mean, square)) in pairs.zip(first.iter_mut().zip(second)) {
-                    let gradient = gradient * scale;
-                    *mean += (gradient - *mean) * mean_share;
-                    *square += (gradient * gradient - *square) * square_share;
-                    let size = square.sqrt() * root_scale + epsilon;
-                    *value = *value * kept - *mean / size * rate;
-                }
-            }
-            Self::Momentum { rate, decay, momentum, nesterov } => {
-                for ((value, gradient), sum) in pairs.zip(first) {
-                    let gradient = gradient * scale + *value * decay;
-                    *sum = *sum * momentum + gradient;
-                    let direction = if nesterov { gradient + *sum * momentum } else { *sum };
-                    *value -= direction * rate;
-                }
-            }
-            Self::Descent { rate, decay } => {
-                for (value, gradient) in pairs {
-                    *value -= (gradient * scale + *value * decay) * rate;
-                }
-            }
+            Self::Adamax { rate, decay, share, kept, epsilon } => in_place(
+                parameter,
+                gradient,
+                slots,
+                #[inline(always)]
+                |values, gradients, [means, largest]| {
+                    let state = means.iter_mut().zip(largest);
+                    for ((value, gradient), (mean, largest)) in
+                        values.iter_mut().zip(gradients).zip(state)
+                    {
+                        let gradient = gradient * scale + *value * decay;
+                        *mean += (gradient - *mean) * share;
+                        let (past, size) = (*largest * kept, gradient.abs() + epsilon);
+                        *largest = if past > size { past } else { size };
+                        *value -= *mean / *largest * rate;
+                    }
+                },
+            ),
+            Self::AdamW { rate, kept, mean_share, square_share, root_scale, epsilon } => in_place(
+                parameter,
+                gradient,
+                slots,
+                #[inline(always)]
+                |values, gradients, [means, squares]| {
+                    let state = means.iter_mut().zip(squares);
+                    for ((value, gradient), (mean, square)) in
+                        values.iter_mut().zip(gradients).zip(state)
+                    {
+                        let gradient = gradient * scale;
+                        *mean += (gradient - *mean) * mean_share;
+                        *square += (gradient * gradient - *square) * square_share;
+                        let size = square.sqrt() * root_scale + epsilon;
+                        *value = *value * kept - *mean / size * rate;
+                    }
+                },
+            ),
+            Self::Momentum { rate, decay, momentum, nesterov } => in_place(
+                parameter,
+                gradient,
+                slots,
+                #[inline(always)]
+                |values, gradients, [sums, _]| {
+                    for ((value, gradient), sum) in values.iter_mut().zip(gradients).zip(sums) {
+                        let gradient = gradient * scale + *value * decay;
+                        *sum = *sum * momentum + gradient;
+                        let direction = if nesterov { gradient + *sum * momentum } else { *sum };
+                        *value -= direction * rate;
+                    }
+                },
+            ),
+            Self::Descent { rate, decay } => in_place(
+                parameter,
+                gradient,
+                slots,
+                #[inline(always)]
+                |values, gradients, _| {
+                    for (value, gradient) in values.iter_mut().zip(gradients) {
+                        *value -= (gradient * scale + *value * decay) * rate;
+                    }
+                },
+            ),
         }
     }
 }

@@ -220,6 +220,38 @@ fn scaled_loss_gives_the_bits_of_the_plain_one() -> TestResult {
 }
 
 #[test]
+fn scale_of_the_loss_is_kept_in_checkpoints() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    // A checkpoint after three steps has two good ones behind a bad one.
+    let scale_from = |factor: f32| -> TestResult<LossScale> {
+        let mut scale = LossScale::new(&Device::Cpu)?;
+        let state = Tensor::new(&[factor, 0.0], &Device::Cpu)?;
+        scale.restore(&[("state".to_owned(), state)].into())?;
+        Ok(scale)
+    };
+    let mut uninterrupted = state(Some(scale_from(f32::MAX)?))?;
+    let steps = 5;
+    run(Setup { steps, ..SETUP }, &mut uninterrupted, &folder.path().join("one"))?;
+    let place = folder.path().join("two");
+    let mut before = state(Some(scale_from(f32::MAX)?))?;
+    run(Setup { steps, at_most: 3, ..SETUP }, &mut before, &place)?;
+    let newest = Checkpoints::new(place.clone(), 9, BTreeMap::new()).newest()?;
+    let newest = newest.ok_or("no checkpoint")?;
+    let mut resumed = state(Some(LossScale::new(&Device::Cpu)?))?;
+    newest.restore(&mut resumed)?;
+    assert_eq!(resumed.steps(), 3);
+    run(Setup { steps, ..SETUP }, &mut resumed, &place)?;
+    assert!(bits(&resumed)? == bits(&uninterrupted)?);
+    // Without a scale in the checkpoint there is none to go on with.
+    let mut plain = state(None)?;
+    run(Setup { steps: 3, ..SETUP }, &mut plain, &folder.path().join("plain"))?;
+    let of_plain = Checkpoints::new(folder.path().join("plain"), 9, BTreeMap::new()).newest()?;
+    let error = of_plain.ok_or("no checkpoint")?.restore(&mut resumed).unwrap_err();
+    assert!(error.to_string().contains("there is no scale of the loss"), "{error}");
+    Ok(())
+}
+
+#[test]
 fn step_whose_scaled_gradient_overflows_is_left_out() -> TestResult {
     let folder = tempfile::tempdir()?;
     let mut loss_scale = LossScale::new(&Device::Cpu)?;

@@ -16,6 +16,7 @@ use super::speed::{SpeedRow, Worker, beside, results, table};
 use super::turns::{Side, here};
 use crate::batches::BatchMaker;
 use crate::config::{Overrides, resolve};
+use crate::device::Device;
 use crate::experiment::Experiment;
 use crate::tiles::unwrap_loader_error;
 
@@ -114,7 +115,7 @@ fn views_of_preset(preset: &str, side: u32, turns: u32) -> Result<Vec<SpeedRow>>
     let set = vec![format!("data.spec={}", drawn_spec(side)), format!("data.image_size={side}")];
     let preset_name = Some(preset.to_owned());
     let mut config = resolve(&Overrides { preset: preset_name, set, ..Overrides::default() })?;
-    let experiment = Experiment::open(&mut config, None, 1)?;
+    let experiment = Experiment::open(&mut config, None, 1, &Device::cpu())?;
     let maker = BatchMaker::new(&config, &experiment, &mut Vec::new())?;
     let first = maker.batch(0)?;
     let n_images = first.labeled.n_images + first.unlabeled.map_or(0, |pool| pool.n_images);

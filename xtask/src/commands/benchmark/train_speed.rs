@@ -11,6 +11,7 @@ use super::kernels::{Images, PlainStep, StepShape, Work, call};
 use super::speed::{SpeedRow, Worker, beside, results, table};
 use super::turns::{Side, here};
 use crate::config::{Overrides, RunConfig, resolve};
+use crate::device::Device;
 use crate::timing::SpanTimes;
 use crate::training::{Options, Run};
 
@@ -99,8 +100,8 @@ fn whole_steps(config: &RunConfig) -> Side<'_> {
         let mut config = config.clone();
         config.training.steps = u64::from(STEPS * calls) + 1;
         let times = SpanTimes::default();
-        let options =
-            Options { workers: 1, prefetch: 4, quiet: true, times, should_stop: &|| false };
+        let (device, should_stop) = (Device::cpu(), &|| false);
+        let options = Options { device, workers: 1, prefetch: 4, quiet: true, times, should_stop };
         let run = Run::create(config, |_, _| folder.path().join("run"), &options)?;
         run.train()?;
         let events = run.folder.events()?;

@@ -9,6 +9,7 @@ use anyhow::Result;
 use s5cl_eval::Confusion;
 use serde_json::{Value, json};
 
+use crate::device::DeviceChoice;
 use crate::evaluation::{JudgedImages, Part, compare};
 use crate::failure::BadInput;
 use crate::inference::Predictor;
@@ -47,6 +48,9 @@ pub(crate) struct Args {
     /// predicted class: also give the mean cost
     #[arg(long, value_name = "FILE.csv")]
     costs: Option<PathBuf>,
+    /// Where to compute: auto, cpu, cuda, or one of several as in cuda:1
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
     /// Threads that read images
     #[arg(long, default_value_t = 1)]
     workers: usize,
@@ -193,12 +197,13 @@ impl Args {
     }
 
     fn of_run(&self, folder: &RunFolder, tables: &Tables) -> Result<Subject> {
-        let predictor = Predictor::open(&folder.weights())?;
+        let device = self.device.open()?;
+        let predictor = Predictor::open(&folder.weights(), &device)?;
         // Tables that do not fit are told before the model runs.
         tables.class_tree(&predictor.card.class_names)?;
         tables.costs(&predictor.card.class_names)?;
         let (dataset, mut samples) = match &self.data {
-            None => self.split.of_run(folder, self.workers)?,
+            None => self.split.of_run(folder, self.workers, &device)?,
             Some(spec) => self.split.of_data(folder, &spec.parse()?, predictor.card.image_size)?,
         };
         let labels = class_map(&dataset, &predictor.card.class_names)?;

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use s5cl_data::{Dataset, LabelBudget, Spec, Split, open, partition};
 use serde_json::json;
 
+use crate::device::Device;
 use crate::experiment::{Experiment, with_labels};
 use crate::failure::BadInput;
 use crate::run_folder::RunFolder;
@@ -34,9 +35,14 @@ impl Section {
     }
 
     /// The run's own images, divided as the run had them.
-    pub(super) fn of_run(self, folder: &RunFolder, workers: usize) -> Result<LabeledSamples> {
+    pub(super) fn of_run(
+        self,
+        folder: &RunFolder,
+        workers: usize,
+        device: &Device,
+    ) -> Result<LabeledSamples> {
         let mut config = folder.config()?;
-        let experiment = Experiment::open(&mut config, Some(folder.split()?), workers)?;
+        let experiment = Experiment::open(&mut config, Some(folder.split()?), workers, device)?;
         let dataset = &experiment.dataset;
         let log = || log_opening(folder, &dataset.name);
         let samples = match self {

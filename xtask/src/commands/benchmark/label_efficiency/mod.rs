@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::figure::Figure;
 use super::gate::Gate;
+use crate::device::{Device, DeviceChoice};
 use crate::failure::BadInput;
 use crate::system::{machine, start_tracing, stop_on_signal};
 use crate::timing::SpanTimes;
@@ -32,6 +33,8 @@ const METHODS: [&str; 3] = ["cross-entropy", "supcon", "s5cl"];
 const LEARNING_RATES: [f64; 4] = [3e-3, 1e-2, 2e-2, 4e-2];
 const SEEDS: u32 = 3;
 const LABELS: u32 = 5;
+/// Batches made ahead.
+const PREFETCH: usize = 4;
 
 #[derive(clap::Args)]
 pub(crate) struct LabelEfficiency {
@@ -81,6 +84,9 @@ pub(crate) struct LabelEfficiency {
     /// Print every cell with its images, steps and estimated hours, and run nothing
     #[arg(long)]
     plan: bool,
+    /// Where to compute: auto, cpu, cuda, or one of several as in cuda:1
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
     /// Threads that read images and make views
     #[arg(long, default_value_t = 1)]
     workers: usize,
@@ -119,9 +125,12 @@ impl LabelEfficiency {
             }
             None => {
                 settings.require_data()?;
-                let should_stop = stop_on_signal()?;
-                let times = start_tracing(None)?;
-                run(&settings, &self.out, self.workers, times, &should_stop)?
+                let device = self.device.open()?;
+                let should_stop = &stop_on_signal()?;
+                let (workers, times) = (self.workers, start_tracing(None)?);
+                let (quiet, prefetch) = (true, PREFETCH);
+                let options = Options { device, workers, prefetch, quiet, times, should_stop };
+                run(&settings, &self.out, &options)?
             }
         };
         println!("\n{}", outcome.table.text());
@@ -197,16 +206,9 @@ impl LabelEfficiency {
 }
 
 /// Runs what is missing and writes the results.
-fn run(
-    settings: &Settings,
-    out: &Path,
-    workers: usize,
-    times: SpanTimes,
-    should_stop: &dyn Fn() -> bool,
-) -> Result<Outcome> {
+fn run(settings: &Settings, out: &Path, options: &Options<'_>) -> Result<Outcome> {
     plan::require_images(settings)?;
-    let options = Options { workers, prefetch: 4, quiet: true, times, should_stop };
-    let cells = Runner { settings, out, options: &options }.cells()?;
+    let cells = Runner { settings, out, options }.cells()?;
     let outcome = outcome(settings, &cells)?;
     let rows = summary::rows(settings, &cells.finished, settings.named()?.as_ref())?;
     page::write(out, settings, &cells, &rows, &outcome.results)?;
@@ -244,7 +246,10 @@ fn or_else<T>(given: &mut Vec<T>, others: impl IntoIterator<Item = T>) {
 pub(super) fn quick(out: &Path, should_stop: &dyn Fn() -> bool) -> Result<Outcome> {
     let settings = quick_settings();
     settings.check()?;
-    run(&settings, out, 1, SpanTimes::default(), should_stop)
+    let (device, times) = (Device::cpu(), SpanTimes::default());
+    let options =
+        Options { device, workers: 1, prefetch: PREFETCH, quiet: true, times, should_stop };
+    run(&settings, out, &options)
 }
 
 /// What the cells of the quick suite are of, for the gate.

@@ -1,9 +1,10 @@
-//! Copies from a CUDA device into memory that the system does not move.
+//! Copies between a CUDA device and memory that the system does not move.
 #![expect(unsafe_code, reason = "such memory holds anything at first")]
 
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::PinnedHostSlice;
-use candle_core::{CudaDevice, Result, Storage, Tensor, bail};
+use candle_core::op::BackpropOp;
+use candle_core::{CudaDevice, CudaStorage, Result, Shape, Storage, Tensor, bail};
 
 /// A copy that is under way, or over.
 #[derive(Debug)]
@@ -36,5 +37,37 @@ impl Coming {
     /// The values, once they are there.
     pub(super) fn wait(&self) -> Result<Vec<f64>> {
         Ok(self.0.as_slice().w()?.to_vec())
+    }
+}
+
+/// Bytes from which a copy is under way, or over.
+#[derive(Debug)]
+pub(super) struct Staged(PinnedHostSlice<u8>);
+
+impl Staged {
+    /// Starts to copy bytes, from the memory of an earlier copy where they fit.
+    pub(super) fn send(
+        earlier: Option<Self>,
+        parts: &[&[u8]],
+        shape: Shape,
+        device: &CudaDevice,
+    ) -> Result<(Self, Tensor)> {
+        let stream = device.cuda_stream();
+        let len = shape.elem_count();
+        let mut memory = match earlier {
+            Some(Self(memory)) if memory.len() == len => memory,
+            // SAFETY: it is written as a whole before anything is copied from it.
+            _ => unsafe { stream.context().alloc_pinned(len).w()? },
+        };
+        // Waits for the earlier copy, which lies before a whole step and is over.
+        let mut place = memory.as_mut_slice().w()?;
+        for part in parts {
+            let (head, rest) = place.split_at_mut(part.len());
+            head.copy_from_slice(part);
+            place = rest;
+        }
+        let storage = CudaStorage::wrap_cuda_slice(stream.clone_htod(&memory).w()?, device.clone());
+        let tensor = Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false);
+        Ok((Self(memory), tensor))
     }
 }

@@ -1,9 +1,53 @@
-//! Values that come from a device while it goes on.
+//! Values on their way to a device and back while it goes on.
 
 #[cfg(feature = "cuda")]
 mod cuda;
 
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Shape, Tensor, bail};
+
+/// A way for bytes from the host to a device that does not wait for the device.
+///
+/// It can be used again, and should be: its memory takes long to get.
+#[derive(Debug, Default)]
+pub struct Upload {
+    #[cfg(feature = "cuda")]
+    staged: Option<cuda::Staged>,
+}
+
+impl Upload {
+    /// Sends bytes, one part behind the other.
+    ///
+    /// # Shapes
+    ///
+    /// - `parts`: u8, together as many as the shape has
+    /// - result: u8 of that shape, on the device
+    ///
+    /// # Errors
+    ///
+    /// If the number of bytes is not that of the shape, or the device has no memory left.
+    pub fn send(
+        &mut self,
+        parts: &[&[u8]],
+        shape: impl Into<Shape>,
+        device: &Device,
+    ) -> Result<Tensor> {
+        let shape = shape.into();
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        if len != shape.elem_count() {
+            bail!("upload: {len} bytes for {shape:?}")
+        }
+        match device {
+            #[cfg(feature = "cuda")]
+            Device::Cuda(device) => {
+                let (staged, tensor) =
+                    cuda::Staged::send(self.staged.take(), parts, shape, device)?;
+                self.staged = Some(staged);
+                Ok(tensor)
+            }
+            device => Tensor::from_vec(parts.concat(), shape, device),
+        }
+    }
+}
 
 /// A way for values from a device to the host that does not stop the device: they are sent when
 /// what makes them was started, and waited for when more work was.
@@ -61,8 +105,18 @@ impl Readback {
 mod tests {
     use candle_core::{Device, Result, Tensor};
 
-    use super::Readback;
+    use super::{Readback, Upload};
     use crate::checks::refusal;
+
+    #[test]
+    fn upload_puts_parts_behind_each_other() -> Result<()> {
+        let mut upload = Upload::default();
+        let sent = upload.send(&[&[1, 2], &[], &[3, 4]], (2, 2), &Device::Cpu)?;
+        assert_eq!(sent.to_vec2::<u8>()?, [[1, 2], [3, 4]]);
+        let message = refusal(upload.send(&[&[1, 2, 3]], (2, 2), &Device::Cpu));
+        assert!(message.contains("upload: 3 bytes for [2, 2]"), "{message}");
+        Ok(())
+    }
 
     #[test]
     fn readback_gives_what_was_sent_last() -> Result<()> {
