@@ -1,6 +1,8 @@
 //! Batch normalization, fused with the residual sum and ReLU that follow it in a ResNet.
 
 pub(crate) mod affine;
+#[cfg(any(feature = "cuda", test))]
+pub(crate) mod launch;
 pub(crate) mod passes;
 mod rows;
 

@@ -12,6 +12,7 @@
 mod device;
 #[cfg(test)]
 pub(crate) mod emulated;
+pub(crate) mod stored;
 
 use std::ffi::c_void;
 use std::marker::PhantomData;
@@ -157,7 +158,12 @@ pub(crate) struct Launch {
 
 impl Launch {
     /// Blocks and threads in one direction, without dynamic shared memory.
-    pub(crate) fn new(module: &'static str, kernel: &'static str, blocks: u32, threads: u32) -> Self {
+    pub(crate) fn new(
+        module: &'static str,
+        kernel: &'static str,
+        blocks: u32,
+        threads: u32,
+    ) -> Self {
         Self { module, kernel, grid: [blocks, 1, 1], block: [threads, 1, 1], shared_bytes: 0 }
     }
 }

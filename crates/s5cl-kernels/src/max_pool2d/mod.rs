@@ -1,6 +1,8 @@
 //! Max pooling with overlapping windows and padding, with a gradient.
 
 pub(crate) mod cpu;
+#[cfg(any(feature = "cuda", test))]
+pub(crate) mod launch;
 
 use std::sync::OnceLock;
 

@@ -1,5 +1,8 @@
 //! The mean over all pixels of a map.
 
+#[cfg(any(feature = "cuda", test))]
+pub(crate) mod launch;
+
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
