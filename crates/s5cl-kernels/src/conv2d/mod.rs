@@ -2,6 +2,8 @@
 
 pub(crate) mod direct;
 pub(crate) mod geometry;
+#[cfg(any(feature = "cuda", test))]
+pub(crate) mod launch;
 pub(crate) mod weight_gradient;
 
 #[cfg(test)]
@@ -16,7 +18,7 @@ use direct::Direct;
 use geometry::Geometry;
 
 /// How the kernel moves over the map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Conv2dConfig {
     /// Step of the kernel in pixels, the same in both directions; at least 1.
     pub stride: usize,
