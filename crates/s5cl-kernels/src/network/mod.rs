@@ -7,20 +7,25 @@
 
 mod backward;
 mod buffers;
+mod cpu;
 mod forward;
 mod graph;
+mod passes;
 mod plan;
 #[cfg(test)]
 mod tests;
 
 use std::sync::{Arc, Mutex, OnceLock};
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor, bail};
 
 use crate::Conv2dConfig;
+use crate::batch_norm::passes::Moments;
+use crate::values::Values;
 use buffers::Store;
+use cpu::Cpu;
 use graph::{Core, Shared};
-use plan::Layer;
+use plan::{Layer, Normalization, Plan};
 
 /// Maps inside of a network: the images, or what a layer gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +96,15 @@ pub struct BatchStatistics {
     pub variance: Tensor,
 }
 
+impl BatchStatistics {
+    fn on_cpu(moments: &Moments) -> Result<Self> {
+        let mean: Vec<f32> = moments.mean.iter().map(|&m| m as f32).collect();
+        let variance: Vec<f32> = moments.unbiased_variance().map(|v| v as f32).collect();
+        let device = &Device::Cpu;
+        Ok(Self { mean: Tensor::new(mean, device)?, variance: Tensor::new(variance, device)? })
+    }
+}
+
 impl Default for Network {
     fn default() -> Self {
         Self::new()
@@ -134,8 +148,10 @@ impl Network {
         let (weight, statistics) = (self.n_parameters, self.n_statistics);
         self.n_parameters += 2;
         self.n_statistics += 1;
+        let has_residual = residual.is_some();
+        let norm = Normalization { has_residual, relu, epsilon, weight, statistics };
         let residual = residual.map(|maps| maps.0);
-        self.add(Layer::BatchNorm { input: input.0, residual, relu, epsilon, weight, statistics })
+        self.add(Layer::BatchNorm { input: input.0, residual, norm })
     }
 
     /// Adds [`crate::max_pool2d`].
@@ -180,20 +196,13 @@ impl Network {
             parameters,
             shared,
             statistics: statistics.clone(),
-            tape: Mutex::default(),
+            kept: Mutex::default(),
         };
         let maps = images.contiguous()?.apply_op2(&token, core)?;
-        let Some(moments) = statistics.get() else {
-            bail!("network: {:?} has no implementation here", images.device())
-        };
-        let device = images.device();
-        let statistics = moments.iter().map(|moments| {
-            let mean: Vec<f32> = moments.mean.iter().map(|&m| m as f32).collect();
-            let variance: Vec<f32> = moments.unbiased_variance().map(|v| v as f32).collect();
-            let (mean, variance) = (Tensor::new(mean, device)?, Tensor::new(variance, device)?);
-            Ok(BatchStatistics { mean, variance })
-        });
-        Ok(NetworkOutput { maps, statistics: statistics.collect::<Result<_>>()? })
+        match statistics.get() {
+            Some(statistics) => Ok(NetworkOutput { maps, statistics: statistics.clone() }),
+            None => bail!("network: {:?} has no implementation here", images.device()),
+        }
     }
 
     /// A pass that only computes, with known statistics, mean and variance of each batch
@@ -210,7 +219,29 @@ impl Network {
         statistics: &[(&Tensor, &Tensor)],
     ) -> Result<Tensor> {
         self.check_counts(parameters.len(), statistics.len())?;
-        forward::evaluate(self, images, parameters, statistics)
+        let images = images.contiguous()?;
+        let plan = Plan::new(&self.layers, images.dims(), parameters)?;
+        plan.check_statistics(statistics)?;
+        let parameters: Result<Vec<Tensor>> = parameters.iter().map(|p| p.contiguous()).collect();
+        self.evaluate_on_cpu(&plan, &images, &parameters?, statistics)
+    }
+
+    fn evaluate_on_cpu(
+        &self,
+        plan: &Plan,
+        images: &Tensor,
+        parameters: &[Tensor],
+        statistics: &[(&Tensor, &Tensor)],
+    ) -> Result<Tensor> {
+        let parameters: Result<Vec<Values<'_>>> =
+            parameters.iter().map(|p| Values::of(p, "network")).collect();
+        let (parameters, pixels) = (parameters?, Values::of(images, "network")?);
+        let mut buffers = self.buffers.take(images.dims());
+        let mut cpu = Cpu::new(plan, &parameters, statistics, &mut buffers);
+        let pixels = cpu.copy(&pixels);
+        let result = forward::evaluate(&mut cpu, pixels)?;
+        self.buffers.give(buffers);
+        Tensor::from_vec(result, plan.result(), images.device())
     }
 
     fn check_counts(&self, n_parameters: usize, n_statistics: usize) -> Result<()> {
