@@ -22,7 +22,7 @@ pub(super) struct Cpu<'a> {
     plan: &'a Plan,
     parameters: &'a [Values<'a>],
     statistics: &'a [(&'a Tensor, &'a Tensor)],
-    buffers: &'a mut Buffers,
+    buffers: &'a mut Buffers<Vec<f32>>,
     /// Of the parameters, as far as the way back has come.
     pub(super) gradients: Vec<Option<Vec<f32>>>,
 }
@@ -39,7 +39,7 @@ impl<'a> Cpu<'a> {
         plan: &'a Plan,
         parameters: &'a [Values<'a>],
         statistics: &'a [(&'a Tensor, &'a Tensor)],
-        buffers: &'a mut Buffers,
+        buffers: &'a mut Buffers<Vec<f32>>,
     ) -> Self {
         let gradients = vec![None; parameters.len()];
         Self { plan, parameters, statistics, buffers, gradients }

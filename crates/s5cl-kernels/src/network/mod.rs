@@ -9,6 +9,8 @@ mod backward;
 mod buffers;
 mod cpu;
 mod forward;
+#[cfg(any(feature = "cuda", test))]
+mod gpu;
 mod graph;
 mod passes;
 mod plan;
@@ -73,7 +75,7 @@ pub struct Network {
     layers: Vec<Layer>,
     n_parameters: usize,
     n_statistics: usize,
-    buffers: Store,
+    buffers: Store<Vec<f32>>,
 }
 
 /// What [`Network::train`] gives.

@@ -1,0 +1,404 @@
+//! The passes of a network's layers on a GPU.
+#![expect(unsafe_code, reason = "kernels are started with raw pointers")]
+
+use candle_core::{Result, bail};
+
+use super::room::Room;
+use super::sizes::Sizes;
+use crate::batch_norm::launch::{
+    Affine, Backward, Coefficients, Mask, Parameters, Rows, Scratch, Statistics, apply, moments,
+};
+use crate::cuda::library::{Convolution, Library, Operands, Pass};
+use crate::cuda::maps::{self, Channels};
+use crate::cuda::stored::Stored;
+use crate::cuda::{Memory, Pointer};
+use crate::global_average_pool::launch::Averaging;
+use crate::max_pool2d::launch::Pooling;
+use crate::network::backward::Wanted;
+use crate::network::buffers::Buffers;
+use crate::network::passes::{BackwardPasses, Into, Passes};
+use crate::network::plan::{Normalization, Plan};
+
+/// A GPU on its way over a network, whose maps are of type `T`.
+pub(super) struct OnGpu<'a, G: Library, T: Stored> {
+    pub(super) gpu: &'a G,
+    pub(super) sizes: &'a Sizes<'a>,
+    pub(super) parameters: &'a [Pointer<f32>],
+    /// Of all convolutions, in their order on the device.
+    pub(super) weights: Pointer<T>,
+    pub(super) rounds_factors: bool,
+    pub(super) scratch: Scratch,
+    pub(super) norms: Norms<'a, T>,
+    /// Whether the gradient of a parameter is wanted and there, on the way back.
+    pub(super) has_gradient: Vec<bool>,
+    pub(super) buffers: &'a mut Buffers<Memory<G, u8>>,
+}
+
+/// What normalizations read or write beside the maps.
+#[derive(Clone, Copy)]
+pub(super) enum Norms<'a, T> {
+    /// Mean and unbiased variance of the batch are written here.
+    OfBatch(Pointer<f32>),
+    /// Scale and shift are read from here.
+    Known(Pointer<f32>),
+    /// On the way back.
+    Gradients(Gradients<'a, T>),
+}
+
+/// Where the gradients of parameters go.
+#[derive(Clone, Copy)]
+pub(super) struct Gradients<'a, T> {
+    pub(super) wanted: &'a Wanted,
+    pub(super) of_parameters: Pointer<f32>,
+    /// Of all convolutions' weights, in their order on the device.
+    pub(super) of_weights: Pointer<T>,
+    /// By which gradients of parameters are multiplied; null for 1.
+    pub(super) unscale: Pointer<f32>,
+}
+
+impl<T> Gradients<'_, T> {
+    /// Of a parameter; null where nobody wants it.
+    fn of(&self, sizes: &Sizes<'_>, parameter: usize) -> Pointer<f32> {
+        if self.wanted.parameters[parameter] {
+            self.of_parameters.offset(sizes.parameters[parameter])
+        } else {
+            Pointer::NULL
+        }
+    }
+}
+
+impl<'a, G: Library, T: Stored> OnGpu<'a, G, T> {
+    /// Room for values of a type that is not the maps'.
+    fn room_for<V>(&mut self, len: usize) -> Result<Room<G>> {
+        self.buffers.room::<V>(self.gpu, len)
+    }
+
+    /// A weight among those of all convolutions, or its gradient.
+    fn weight_of(&self, all: Pointer<T>, parameter: usize) -> Result<Pointer<T>> {
+        match self.sizes.weight(parameter, Pointer::NULL, all) {
+            Some(weight) => Ok(weight.stored),
+            None => bail!("network: parameter {parameter} is no convolution's"),
+        }
+    }
+
+    fn convolve(
+        &self,
+        layer: usize,
+        pass: Pass,
+        adds: bool,
+        [maps, weight, output]: [Pointer<T>; 3],
+    ) -> Result<()> {
+        let geometry = self.sizes.geometry(layer)?;
+        let rounds_factors = self.rounds_factors;
+        let convolution = Convolution { geometry, pass, adds, rounds_factors };
+        // SAFETY: all three were allocated for the plan's shapes, as the geometry is.
+        unsafe { self.gpu.convolve(&convolution, Operands { maps, weight, output }) }
+    }
+
+    fn norm_parameters(&self, norm: &Normalization) -> Parameters {
+        Parameters { weight: self.parameters[norm.weight], bias: self.parameters[norm.bias()] }
+    }
+
+    /// A normalization by what is known of each channel.
+    fn apply(
+        &self,
+        layer: usize,
+        affine: Affine,
+        relu: bool,
+        [maps, residual, out]: [Pointer<T>; 3],
+    ) -> Result<()> {
+        // SAFETY: maps were allocated for the layer's shape, the affine map for its channels.
+        unsafe { apply(self.gpu, [maps, residual, out], self.sizes.rows(layer), affine, relu) }
+    }
+
+    fn affine(&self, layer: usize, norm: &Normalization) -> Result<Affine> {
+        let Norms::Known(known) = self.norms else {
+            bail!("network: no statistics are known in this pass")
+        };
+        let scale = known.offset(self.sizes.norms[norm.statistics]);
+        Ok(Affine { scale, shift: scale.offset(self.sizes.plan.maps[layer].channels) })
+    }
+
+    fn gradients(&self) -> Result<Gradients<'a, T>> {
+        match self.norms {
+            Norms::Gradients(gradients) => Ok(gradients),
+            _ => bail!("network: this is no way back"),
+        }
+    }
+
+    fn pooling(&self, layer: usize) -> Result<Pooling<'_>> {
+        let plan = self.sizes.plan;
+        let (window, channels) = (plan.window(layer)?, plan.maps[layer].channels);
+        Ok(Pooling { batch: plan.batch, window, channels })
+    }
+
+    fn averaging(&self, input: usize) -> Averaging {
+        let (plan, map) = (self.sizes.plan, self.sizes.plan.maps[input]);
+        Averaging { batch: plan.batch, pixels: map.pixels(), channels: map.channels }
+    }
+
+    fn pool(
+        &self,
+        layer: usize,
+        maps: &Room<G>,
+        out: &Room<G>,
+        winners: Pointer<u8>,
+    ) -> Result<()> {
+        let (maps, out) = (maps.pointer::<T>(), out.pointer::<T>());
+        // SAFETY: all were allocated for the plan's shapes.
+        unsafe { self.pooling(layer)?.forward(self.gpu, maps, out, winners) }
+    }
+}
+
+impl<G: Library, T: Stored> Passes for OnGpu<'_, G, T> {
+    type Maps = Room<G>;
+    /// Its [`Coefficients`].
+    type Norm = Room<G>;
+    type Winners = Room<G>;
+
+    fn plan(&self) -> &Plan {
+        self.sizes.plan
+    }
+
+    fn room(&mut self, layer: usize) -> Result<Room<G>> {
+        let len = self.sizes.len(layer);
+        if self.sizes.is_float(layer) {
+            return Ok(Room::Result(self.gpu.allocate(len)?));
+        }
+        self.room_for::<T>(len)
+    }
+
+    fn give(&mut self, maps: Room<G>) {
+        self.buffers.put(maps);
+    }
+
+    fn convolution(
+        &mut self,
+        layer: usize,
+        weight: usize,
+        maps: &Room<G>,
+        out: &mut Room<G>,
+    ) -> Result<()> {
+        let weight = self.weight_of(self.weights, weight)?;
+        self.convolve(layer, Pass::Forward, false, [maps.pointer(), weight, out.pointer()])
+    }
+
+    fn normalization(
+        &mut self,
+        layer: usize,
+        norm: &Normalization,
+        maps: &Room<G>,
+        residual: Option<&Room<G>>,
+        out: &mut Room<G>,
+    ) -> Result<Room<G>> {
+        let Norms::OfBatch(statistics) = self.norms else {
+            bail!("network: no statistics are taken in this pass")
+        };
+        let shape @ Rows { channels, .. } = self.sizes.rows(layer);
+        let mean = statistics.offset(self.sizes.norms[norm.statistics]);
+        let statistics = Statistics { mean, variance: mean.offset(channels) };
+        let room = self.room_for::<f32>(Coefficients::PARTS * channels)?;
+        let coefficients = Coefficients { all: room.pointer(), channels };
+        let (parameters, epsilon) = (self.norm_parameters(norm), norm.epsilon);
+        let (gpu, scratch, pointer) = (self.gpu, self.scratch, maps.pointer::<T>());
+        // SAFETY: everything was allocated for the layer's shape or its channels, and the scratch
+        // for the largest layer.
+        unsafe {
+            moments(gpu, pointer, shape, parameters, epsilon, scratch, coefficients, statistics)?;
+        }
+        let residual = residual.map_or(Pointer::NULL, Room::pointer);
+        let operands = [maps.pointer(), residual, out.pointer()];
+        self.apply(layer, coefficients.affine(), norm.relu, operands)?;
+        Ok(room)
+    }
+
+    fn known_normalization(
+        &mut self,
+        layer: usize,
+        norm: &Normalization,
+        maps: &Room<G>,
+        residual: Option<&Room<G>>,
+        out: &mut Room<G>,
+    ) -> Result<()> {
+        let residual = residual.map_or(Pointer::NULL, Room::pointer);
+        let operands = [maps.pointer(), residual, out.pointer()];
+        self.apply(layer, self.affine(layer, norm)?, norm.relu, operands)
+    }
+
+    /// The normalization takes the place of the convolution's sums.
+    fn normalized_convolution(
+        &mut self,
+        (layer, weight): (usize, usize),
+        norm: &Normalization,
+        maps: &Room<G>,
+        residual: Option<&Room<G>>,
+        out: &mut Room<G>,
+    ) -> Result<()> {
+        self.convolution(layer, weight, maps, out)?;
+        let residual = residual.map_or(Pointer::NULL, Room::pointer);
+        let operands = [out.pointer(), residual, out.pointer()];
+        self.apply(layer, self.affine(layer, norm)?, norm.relu, operands)
+    }
+
+    fn max_pool(&mut self, layer: usize, maps: &Room<G>, out: &mut Room<G>) -> Result<Room<G>> {
+        let winners = self.room_for::<u8>(self.sizes.len(layer))?;
+        self.pool(layer, maps, out, winners.pointer())?;
+        Ok(winners)
+    }
+
+    fn known_max_pool(&mut self, layer: usize, maps: &Room<G>, out: &mut Room<G>) -> Result<()> {
+        self.pool(layer, maps, out, Pointer::NULL)
+    }
+
+    fn global_average_pool(
+        &mut self,
+        layer: usize,
+        input: usize,
+        maps: &Room<G>,
+        out: &mut Room<G>,
+    ) -> Result<()> {
+        let (gpu, averaging, maps) = (self.gpu, self.averaging(input), maps.pointer::<T>());
+        if self.sizes.is_float(layer) {
+            // SAFETY: both were allocated for the plan's shapes.
+            return unsafe { averaging.forward(gpu, maps, out.pointer()) };
+        }
+        let len = self.sizes.len(layer);
+        let means = self.room_for::<f32>(len)?;
+        // SAFETY: as above.
+        unsafe {
+            averaging.forward(gpu, maps, means.pointer())?;
+            let (means, out) = (means.pointer(), out.pointer::<T>());
+            maps::store(gpu, means, out, Channels::same(len), Pointer::NULL)?;
+        }
+        self.give(means);
+        Ok(())
+    }
+}
+
+impl<G: Library, T: Stored> BackwardPasses for OnGpu<'_, G, T> {
+    fn weight_gradient(
+        &mut self,
+        layer: usize,
+        weight: usize,
+        maps: &Room<G>,
+        gradient: &Room<G>,
+    ) -> Result<()> {
+        let of_weight = self.weight_of(self.gradients()?.of_weights, weight)?;
+        let operands = [maps.pointer(), of_weight, gradient.pointer()];
+        self.convolve(layer, Pass::WeightGradient, false, operands)?;
+        self.has_gradient[weight] = true;
+        Ok(())
+    }
+
+    fn input_gradient(
+        &mut self,
+        layer: usize,
+        weight: usize,
+        gradient: &Room<G>,
+        to: Into<'_, Room<G>>,
+    ) -> Result<()> {
+        let (out, adds) = match to {
+            Into::Room(room) => (room, false),
+            Into::Sum(sum) => (sum, true),
+        };
+        let weight = self.weight_of(self.weights, weight)?;
+        let operands = [out.pointer(), weight, gradient.pointer()];
+        self.convolve(layer, Pass::InputGradient, adds, operands)
+    }
+
+    fn normalization_gradient(
+        &mut self,
+        layer: usize,
+        norm: &Normalization,
+        kept: Room<G>,
+        maps: &Room<G>,
+        result: &Room<G>,
+        gradient: Room<G>,
+    ) -> Result<(Room<G>, Option<Room<G>>)> {
+        let shape @ Rows { channels, .. } = self.sizes.rows(layer);
+        let coefficients = Coefficients { all: kept.pointer(), channels };
+        let gradients = self.gradients()?;
+        let backward = Backward {
+            maps: maps.pointer::<T>(),
+            shape,
+            weight: self.parameters[norm.weight],
+            coefficients: coefficients.all,
+            is_from_batch: true,
+            mask: match (norm.relu, norm.has_residual) {
+                (false, _) => Mask::Open,
+                (true, false) => Mask::Affine(coefficients.affine()),
+                (true, true) => Mask::Result(result.pointer()),
+            },
+            unscale: gradients.unscale,
+        };
+        let into = Parameters {
+            weight: gradients.of(self.sizes, norm.weight),
+            bias: gradients.of(self.sizes, norm.bias()),
+        };
+        let line = self.room_for::<f32>(Backward::<T>::line_len(shape))?;
+        // Without a residual, nothing else needs the gradient: it becomes the input's in place.
+        let of_input =
+            norm.has_residual.then(|| self.room_for::<T>(self.sizes.len(layer))).transpose()?;
+        let to = of_input.as_ref().unwrap_or(&gradient).pointer();
+        let (gpu, above) = (self.gpu, gradient.pointer());
+        // SAFETY: everything was allocated for the layer's shape or its channels, and the scratch
+        // for the largest layer.
+        unsafe {
+            backward.parameters(gpu, above, self.scratch, into, line.pointer())?;
+            backward.maps(gpu, above, line.pointer(), to)?;
+        }
+        for parameter in [norm.weight, norm.bias()] {
+            self.has_gradient[parameter] = gradients.wanted.parameters[parameter];
+        }
+        self.give(line);
+        self.give(kept);
+        Ok(match of_input {
+            Some(of_input) => (of_input, Some(gradient)),
+            None => (gradient, None),
+        })
+    }
+
+    fn max_pool_gradient(
+        &mut self,
+        layer: usize,
+        winners: Room<G>,
+        gradient: &Room<G>,
+        out: &mut Room<G>,
+    ) -> Result<()> {
+        let (above, to) = (gradient.pointer::<T>(), out.pointer::<T>());
+        // SAFETY: all were allocated for the plan's shapes.
+        unsafe { self.pooling(layer)?.backward(self.gpu, winners.pointer(), above, to)? };
+        self.give(winners);
+        Ok(())
+    }
+
+    fn global_average_pool_gradient(
+        &mut self,
+        layer: usize,
+        input: usize,
+        gradient: &Room<G>,
+        out: &mut Room<G>,
+    ) -> Result<()> {
+        let (gpu, averaging, to) = (self.gpu, self.averaging(input), out.pointer::<T>());
+        if self.sizes.is_float(layer) {
+            // SAFETY: both were allocated for the plan's shapes.
+            return unsafe { averaging.backward(gpu, gradient.pointer(), to) };
+        }
+        let len = self.sizes.len(layer);
+        let above = self.room_for::<f32>(len)?;
+        // SAFETY: as above.
+        unsafe {
+            let from = gradient.pointer::<T>();
+            maps::load(gpu, from, above.pointer(), Channels::same(len), Pointer::NULL)?;
+            averaging.backward(gpu, above.pointer(), to)?;
+        }
+        self.give(above);
+        Ok(())
+    }
+
+    fn add(&mut self, layer: usize, sum: &mut Room<G>, gradient: &Room<G>) -> Result<()> {
+        let (sum, gradient) = (sum.pointer::<T>(), gradient.pointer::<T>());
+        // SAFETY: both were allocated for the layer's shape.
+        unsafe { maps::add(self.gpu, sum, gradient, self.sizes.len(layer)) }
+    }
+}
