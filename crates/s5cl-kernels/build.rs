@@ -80,8 +80,9 @@ fn target(source: &Path) -> String {
 fn prebuilt(sources: &[PathBuf], folder: &Path, out: &Path) -> Result<Vec<String>, String> {
     let copied = sources.iter().map(|source| {
         let (name, from) = (target(source), folder.join(target(source)));
-        std::fs::copy(&from, out.join(&name))
-            .map_err(|e| format!("{PREBUILT} names a folder without {}: {e}", from.display()))?;
+        std::fs::copy(&from, out.join(&name)).map_err(|e| {
+            format!("{PREBUILT} names a folder without {}: {e}", from.display())
+        })?;
         println!("cargo::rerun-if-changed={}", from.display());
         Ok(name)
     });

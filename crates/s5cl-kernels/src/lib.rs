@@ -67,13 +67,13 @@ mod cuda;
 #[cfg(test)]
 mod checks;
 
-pub use batch_norm::{BatchNormOutput, batch_norm_eval, batch_norm_train};
+pub use batch_norm::{BatchNormOutput, batch_norm_eval, batch_norm_train, running_statistics_step};
 pub use conv2d::{Conv2dConfig, conv2d};
 pub use cross_entropy::{CrossEntropyConfig, cross_entropy};
 pub use global_average_pool::global_average_pool;
 pub use linear::linear;
 pub use max_pool2d::max_pool2d;
-pub use network::{BatchStatistics, Maps, Network, NetworkOutput};
+pub use network::{BatchStatistics, Maps, Network, NetworkOutput, Precision};
 pub use optimizer_step::{
     StepConfig, adamax_step, adamw_step, average_step, gradient_norm, sgd_step,
 };

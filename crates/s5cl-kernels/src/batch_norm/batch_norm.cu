@@ -141,15 +141,15 @@ template <class T, unsigned WIDTH> struct GradientSums {
     }
 };
 
-// The gradients of weight and bias, times `*unscale` where there is one, and the line by which
+// The gradients of weight and bias, each unless it is null, and the line by which
 // `gradient_of_maps` goes on, [3, channels]. Without `coefficients`, the maps were normalized by a
 // mean of 0 and a deviation of 1. `n` is infinite where the statistics are constants.
 template <class T, unsigned WIDTH>
 DEVICE void gradient_sums(const T* maps, const T* result, T* gradient, const float* coefficients,
                           const float* weight, const float* scale, const float* shift,
                           float* partials, uint32_t* counters, float* of_weight, float* of_bias,
-                          float* line, const float* unscale, uint64_t rows, uint32_t channels,
-                          uint32_t mask, double n) {
+                          float* line, uint64_t rows, uint32_t channels, uint32_t mask,
+                          double n) {
     __shared__ double scratch[THREADS * WIDTH];
     const Place at = place<WIDTH>(channels);
     GradientSums<T, WIDTH> of = {maps + at.channel, result ? result + at.channel : nullptr,
@@ -171,9 +171,8 @@ DEVICE void gradient_sums(const T* maps, const T* result, T* gradient, const flo
     line[channel] = float(factor);
     line[channels + channel] = float(slope);
     line[2 * channels + channel] = float(-factor * totals[0] / n - slope * center);
-    const double share = unscale ? double(*unscale) : 1.0;
-    if (of_weight) of_weight[channel] = float(product * share);
-    if (of_bias) of_bias[channel] = float(totals[0] * share);
+    if (of_weight) of_weight[channel] = float(product);
+    if (of_bias) of_bias[channel] = float(totals[0]);
 }
 
 // out = line[0] * gradient + line[1] * maps + line[2]: weight / deviation times what is left of the
@@ -243,10 +242,10 @@ DEVICE void gradient_of_maps(const T* maps, const T* gradient, const float* scal
     KERNEL(256) batch_norm_gradient_sums_##suffix(                                                 \
         const T* maps, const T* result, T* gradient, const float* coefficients,                    \
         const float* weight, const float* scale, const float* shift, float* partials,              \
-        uint32_t* counters, float* of_weight, float* of_bias, float* line, const float* unscale,   \
+        uint32_t* counters, float* of_weight, float* of_bias, float* line,                         \
         uint64_t rows, uint32_t channels, uint32_t mask, double n) {                               \
         gradient_sums<T, WIDTH>(maps, result, gradient, coefficients, weight, scale, shift,        \
-                                partials, counters, of_weight, of_bias, line, unscale, rows,       \
+                                partials, counters, of_weight, of_bias, line, rows,       \
                                 channels, mask, n);                                                \
     }                                                                                              \
     EXPORT(batch_norm_gradient_sums_##suffix);                                                     \
@@ -258,7 +257,7 @@ DEVICE void gradient_of_maps(const T* maps, const T* gradient, const float* scal
     EXPORT(batch_norm_gradient_##suffix);
 FOR_EACH_TYPE(BATCH_NORM)
 
-constexpr unsigned MOST_KNOWN = 64;
+constexpr unsigned MOST_KNOWN = 64, MOST_RUNNING = 160;
 
 // A normalization by known statistics, and where its scale and shift go, [2, channels].
 struct Known {
@@ -283,3 +282,20 @@ KERNEL(256) batch_norm_known(const __grid_constant__ AllKnown all) {
     }
 }
 EXPORT(batch_norm_known);
+
+// Running statistics and those of a batch.
+struct Running {
+    float* running;
+    const float* of_batch;
+    uint64_t n;
+};
+struct AllRunning { Running of[MOST_RUNNING]; };
+
+// Grid: one block for each of them.
+KERNEL(256) batch_norm_running(const __grid_constant__ AllRunning all, float kept, float share) {
+    const Running& it = all.of[blockIdx.x];
+    for (uint64_t i = threadIdx.x; i < it.n; i += blockDim.x) {
+        it.running[i] = it.running[i] * kept + it.of_batch[i] * share;
+    }
+}
+EXPORT(batch_norm_running);

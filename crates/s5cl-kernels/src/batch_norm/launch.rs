@@ -3,6 +3,7 @@
 
 mod backward;
 mod known;
+mod running;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,8 @@ use crate::cuda::{Gpu, Launch, Memory, Pointer};
 
 pub(crate) use backward::{Backward, Mask};
 pub(crate) use known::{Known, known};
+#[cfg(feature = "cuda")]
+pub(crate) use running::{Running, running};
 
 /// Threads of a block, and vectors of channels that it takes at most, as the kernels have them.
 const THREADS: usize = 256;

@@ -43,16 +43,14 @@ template <class T> DEVICE void pack_weights(const Weights& weights) {
     });
 }
 
-// Of gradients: times `*unscale`, unless it is null.
-template <class T> DEVICE void unpack_weights(const Weights& weights, const float* unscale) {
-    const float factor = unscale ? *unscale : 1.0f;
-    for_own(weights, [factor](const Weight& weight, size_t output, unsigned input) {
+template <class T> DEVICE void unpack_weights(const Weights& weights) {
+    for_own(weights, [](const Weight& weight, size_t output, unsigned input) {
         if (input >= weight.inputs) return;
         float* to = weight.trained + (output * weight.inputs + input) * weight.taps;
         const T* from =
             static_cast<const T*>(weight.stored) + output * weight.taps * weight.padded_inputs + input;
         for (unsigned tap = 0; tap < weight.taps; ++tap) {
-            to[tap] = to_float(from[size_t(tap) * weight.padded_inputs]) * factor;
+            to[tap] = to_float(from[size_t(tap) * weight.padded_inputs]);
         }
     });
 }
@@ -62,9 +60,8 @@ template <class T> DEVICE void unpack_weights(const Weights& weights, const floa
         pack_weights<T>(weights);                                                                  \
     }                                                                                              \
     EXPORT(pack_weights_##suffix);                                                                 \
-    KERNEL(128) unpack_weights_##suffix(const __grid_constant__ Weights weights,                   \
-                                        const float* unscale) {                                    \
-        unpack_weights<T>(weights, unscale);                                                       \
+    KERNEL(128) unpack_weights_##suffix(const __grid_constant__ Weights weights) {                 \
+        unpack_weights<T>(weights);                                                                \
     }                                                                                              \
     EXPORT(unpack_weights_##suffix);
 WEIGHTS(f32, float)

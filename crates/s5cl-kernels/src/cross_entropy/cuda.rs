@@ -44,7 +44,8 @@ impl CustomOp1 for CudaCrossEntropy {
         let pointer = operand::<f32>(logits, layout, self.name())?;
         let labels = values::<u32>(&self.labels, self.name())?;
         let wanted = self.gradient.is_some();
-        let (loss, gradient) = launch(&gpu, pointer, labels, [rows, classes], self.config, wanted)?;
+        let (loss, gradient) =
+            launch(&gpu, pointer, labels, [rows, classes], self.config, wanted)?;
         if let (Some(place), Some(gradient)) = (&self.gradient, gradient) {
             // A second forward pass of the same operation gives the same gradient.
             let _ = place.set(gpu.tensor(gradient, (rows, classes)));

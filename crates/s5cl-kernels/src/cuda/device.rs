@@ -11,9 +11,7 @@ use candle_core::cuda_backend::cudarc::driver::{
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaDType, DeviceId, WrapErr};
 use candle_core::op::BackpropOp;
-use candle_core::{
-    CudaDevice, CudaStorage, DType, Error, Layout, Result, Shape, Storage, Tensor, bail,
-};
+use candle_core::{CudaDevice, CudaStorage, DType, Error, Layout, Result, Shape, Storage, Tensor, bail};
 
 use super::{Argument, Gpu, Launch, Memory, Plain, Pointer};
 
@@ -130,7 +128,8 @@ fn function(device: &CudaDevice, launch: &Launch) -> Result<CudaFunction> {
     let Launch { module, kernel, shared_bytes, .. } = *launch;
     let function = load(device, module, kernel)?;
     if shared_bytes > SHARED_BYTES {
-        let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        let attribute =
+            sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         function.set_attribute(attribute, shared_bytes as i32).w()?;
     }
     loaded.insert((device.id(), kernel), function.clone());

@@ -224,9 +224,10 @@ fn load(library: &Path) -> std::result::Result<Library, String> {
     unsafe {
         Ok(Library {
             launch: std::mem::transmute::<*mut c_void, LaunchFunction>(symbol(c"emulated_launch")),
-            allocate: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(usize) -> *mut c_void>(
-                symbol(c"emulated_allocate"),
-            ),
+            allocate: std::mem::transmute::<
+                *mut c_void,
+                unsafe extern "C" fn(usize) -> *mut c_void,
+            >(symbol(c"emulated_allocate")),
             free: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut c_void, usize)>(
                 symbol(c"emulated_free"),
             ),

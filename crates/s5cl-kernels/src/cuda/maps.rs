@@ -9,9 +9,6 @@ use crate::cuda::{Gpu, Launch, Pointer};
 /// Threads of a block.
 const THREADS: u32 = 256;
 
-/// Threads of the block that looks for the largest gradient.
-const FACTOR_THREADS: u32 = 1024;
-
 /// Rows of channels, of which there are others behind the conversion.
 #[derive(Clone, Copy)]
 pub(crate) struct Channels {
@@ -42,8 +39,7 @@ fn launch(kernel: &'static str, n: u32) -> Launch {
     Launch::new("maps", kernel, n.div_ceil(THREADS), THREADS)
 }
 
-/// From f32 to the type of the maps, times the value at `factor` unless it is null; further
-/// channels are zero.
+/// From f32 to the type of the maps; further channels are zero.
 ///
 /// # Safety
 ///
@@ -53,19 +49,17 @@ pub(crate) unsafe fn store<G: Gpu, T: Stored>(
     values: Pointer<f32>,
     out: Pointer<T>,
     channels: Channels,
-    factor: Pointer<f32>,
 ) -> Result<()> {
     let Channels { rows, from, to } = channels.merged();
     let (kernel, width) = names!("store_maps").of::<T>(to);
     let n = count(rows * to / width)?;
     let [from, to] = [count(from)?, count(to)?];
-    let arguments = [values.into(), out.into(), from.into(), to.into(), n.into(), factor.into()];
+    let arguments = [values.into(), out.into(), from.into(), to.into(), n.into()];
     // SAFETY: these are the kernel's parameters; the caller's promise covers their reach.
     unsafe { gpu.launch(&launch(kernel, n), &arguments) }
 }
 
-/// From the type of the maps to f32, times the value at `factor` unless it is null; further
-/// channels are left out.
+/// From the type of the maps to f32; further channels are left out.
 ///
 /// # Safety
 ///
@@ -75,13 +69,12 @@ pub(crate) unsafe fn load<G: Gpu, T: Stored>(
     values: Pointer<T>,
     out: Pointer<f32>,
     channels: Channels,
-    factor: Pointer<f32>,
 ) -> Result<()> {
     let Channels { rows, from, to } = channels.merged();
     let (kernel, width) = names!("load_maps").of::<T>(to);
     let n = count(rows * to / width)?;
     let [from, to] = [count(from)?, count(to)?];
-    let arguments = [values.into(), out.into(), from.into(), to.into(), n.into(), factor.into()];
+    let arguments = [values.into(), out.into(), from.into(), to.into(), n.into()];
     // SAFETY: as above.
     unsafe { gpu.launch(&launch(kernel, n), &arguments) }
 }
@@ -103,31 +96,15 @@ pub(crate) unsafe fn add<G: Gpu, T: Stored>(
     unsafe { gpu.launch(&launch(kernel, n), &[sum.into(), other.into(), n.into()]) }
 }
 
-/// Writes the factor that brings gradients into the reach of half precision, and its inverse.
-///
-/// # Safety
-///
-/// The gradient must have `len` values, and `factor` room for two.
-pub(crate) unsafe fn gradient_factor<G: Gpu>(
-    gpu: &G,
-    gradient: Pointer<f32>,
-    factor: Pointer<f32>,
-    len: usize,
-) -> Result<()> {
-    let launch = Launch::new("maps", "gradient_factor", 1, FACTOR_THREADS);
-    // SAFETY: as above.
-    unsafe { gpu.launch(&launch, &[gradient.into(), factor.into(), (len as u64).into()]) }
-}
-
 #[cfg(test)]
 mod tests {
     use half::{bf16, f16};
 
-    use super::{Channels, add, gradient_factor, load, store};
+    use super::{Channels, add, load, store};
     use crate::checks::draw;
+    use crate::cuda::Gpu;
     use crate::cuda::emulated::{EmulatedGpu, with_emulated_gpu};
     use crate::cuda::stored::Stored;
-    use crate::cuda::{Gpu, Pointer};
 
     fn check<T: Stored>(gpu: &EmulatedGpu, [rows, few, many]: [usize; 3]) {
         let what = format!("{:?} {rows} x {few} of {many}", T::TYPE);
@@ -135,23 +112,21 @@ mod tests {
         let [out, back] = [rows * many, rows * few].map(|n| gpu.allocate::<f32>(n).unwrap());
         let stored = gpu.allocate::<T>(rows * many).unwrap();
         let given = gpu.upload(&values).unwrap();
-        let factor = gpu.upload(&[4.0_f32]).unwrap();
         let (wider, narrower) =
             (Channels { rows, from: few, to: many }, Channels { rows, from: many, to: few });
         // SAFETY: everything was allocated for these shapes.
         unsafe {
-            store(gpu, given.pointer(), stored.pointer(), wider, factor.pointer()).unwrap();
-            load(gpu, stored.pointer(), out.pointer(), Channels::same(rows * many), Pointer::NULL)
-                .unwrap();
+            store(gpu, given.pointer(), stored.pointer(), wider).unwrap();
+            load(gpu, stored.pointer(), out.pointer(), Channels::same(rows * many)).unwrap();
             add(gpu, stored.pointer(), stored.pointer(), rows * many).unwrap();
-            load(gpu, stored.pointer(), back.pointer(), narrower, factor.pointer()).unwrap();
+            load(gpu, stored.pointer(), back.pointer(), narrower).unwrap();
         }
-        let rounded = |value: f32| T::nearest(4.0 * value).to_f32();
+        let rounded = |value: f32| T::nearest(value).to_f32();
         let expected: Vec<f32> = (0..rows * many)
             .map(|i| if i % many < few { rounded(values[i / many * few + i % many]) } else { 0.0 })
             .collect();
         assert_eq!(gpu.download(&out), expected, "{what}");
-        let expected: Vec<f32> = values.iter().map(|&value| 8.0 * rounded(value)).collect();
+        let expected: Vec<f32> = values.iter().map(|&value| 2.0 * rounded(value)).collect();
         assert_eq!(gpu.download(&back), expected, "{what} and back");
     }
 
@@ -163,29 +138,6 @@ mod tests {
                 check::<bf16>(gpu, shape);
                 check::<f16>(gpu, shape);
             }
-        });
-    }
-
-    #[test]
-    fn gradient_factor_is_a_power_of_two_that_reaches_its_target() {
-        with_emulated_gpu(|gpu| {
-            let factor_of = |values: &[f32]| {
-                let (gradient, factor) = (gpu.upload(values).unwrap(), gpu.allocate(2).unwrap());
-                let (from, to) = (gradient.pointer(), factor.pointer());
-                // SAFETY: so many gradients, and room for two values.
-                unsafe { gradient_factor(gpu, from, to, values.len()) }.unwrap();
-                gpu.download(&factor)
-            };
-            let mut many = draw(1, 3000);
-            many[2999] = -3.0;
-            assert_eq!(factor_of(&many), [16.0, 0.0625]);
-            assert_eq!(factor_of(&[1e-3]), [32768.0, 1.0 / 32768.0]);
-            assert_eq!(factor_of(&[1000.0, 0.0]), [0.0625, 16.0]);
-            for odd in [0.0, f32::INFINITY, f32::NAN] {
-                assert_eq!(factor_of(&[odd]), [1.0, 1.0], "{odd}");
-            }
-            let [factor, inverse] = factor_of(&[1e-44])[..] else { panic!("two values") };
-            assert!(factor.is_normal() && inverse.is_normal());
         });
     }
 }

@@ -11,8 +11,13 @@ use candle_core::{
     CpuStorage, CustomOp2, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, bail,
 };
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
+
 use super::backward::{Wanted, backward};
 use super::cpu::{Cpu, OfBatch};
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::forward::{Tape, train};
 use super::plan::Plan;
 use super::{BatchStatistics, Network};
@@ -39,8 +44,12 @@ impl Shared {
 }
 
 /// A token that all parameters are tied to.
-pub(super) fn attached(parameters: &[Tensor], shared: &Arc<Shared>) -> Result<Tensor> {
-    let none = Tensor::zeros(1, DType::F32, &Device::Cpu)?;
+pub(super) fn attached(
+    parameters: &[Tensor],
+    shared: &Arc<Shared>,
+    device: &Device,
+) -> Result<Tensor> {
+    let none = Tensor::zeros(1, DType::F32, device)?;
     let mut token = none.clone();
     for (pair, parameters) in parameters.chunks(2).enumerate() {
         let tie = Tie { first: 2 * pair, shared: shared.clone() };
@@ -73,6 +82,19 @@ impl CustomOp3 for Tie {
         Ok((CpuStorage::F32(vec![0.0]), 1.into()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        token: &CudaStorage,
+        _: &Layout,
+        _: &CudaStorage,
+        _: &Layout,
+        _: &CudaStorage,
+        _: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        cuda::token(&token.device)
+    }
+
     fn bwd(
         &self,
         _token: &Tensor,
@@ -101,6 +123,8 @@ pub(super) struct Core {
 /// What the forward pass keeps for the way back.
 pub(super) enum Kept {
     Cpu(Plan, Tape<Vec<f32>, OfBatch, Vec<u8>>),
+    #[cfg(feature = "cuda")]
+    Cuda(Plan, cuda::CudaKept),
 }
 
 impl Core {
@@ -206,6 +230,27 @@ impl CustomOp2 for Core {
         Ok((CpuStorage::F32(result), shape))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        images: &CudaStorage,
+        images_layout: &Layout,
+        _token: &CudaStorage,
+        _token_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let plan = self.plan(images_layout.dims())?;
+        let shape = Shape::from(plan.result());
+        let images = (images, images_layout);
+        let (result, statistics, kept) =
+            cuda::train(&self.network, &plan, images, &self.parameters)?;
+        let _ = self.statistics.set(statistics);
+        let wanted = self.wanted();
+        if wanted.images || wanted.parameters.contains(&true) {
+            self.keep(Kept::Cuda(plan, kept))?;
+        }
+        Ok((result, shape))
+    }
+
     fn bwd(
         &self,
         images: &Tensor,
@@ -216,6 +261,15 @@ impl CustomOp2 for Core {
         match self.kept.lock().ok().and_then(|mut kept| kept.take()) {
             Some(Kept::Cpu(plan, tape)) => {
                 self.backward_on_cpu(&plan, tape, images, token, gradient)
+            }
+            #[cfg(feature = "cuda")]
+            Some(Kept::Cuda(plan, kept)) => {
+                let (network, parameters, wanted) =
+                    (&self.network, &self.parameters, self.wanted());
+                let operands = (images, gradient);
+                let (of_images, of_parameters) =
+                    cuda::backward(network, &plan, kept, operands, parameters, &wanted)?;
+                self.hand_out(of_images, of_parameters, token)
             }
             None => {
                 bail!("network: the backward pass has used up the values of its forward pass")

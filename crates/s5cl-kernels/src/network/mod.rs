@@ -8,12 +8,15 @@
 mod backward;
 mod buffers;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod forward;
 #[cfg(any(feature = "cuda", test))]
 mod gpu;
 mod graph;
 mod passes;
 mod plan;
+mod precision;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +31,8 @@ use buffers::Store;
 use cpu::Cpu;
 use graph::{Core, Shared};
 use plan::{Layer, Normalization, Plan};
+
+pub use precision::Precision;
 
 /// Maps inside of a network: the images, or what a layer gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +80,10 @@ pub struct Network {
     layers: Vec<Layer>,
     n_parameters: usize,
     n_statistics: usize,
+    precision: Precision,
     buffers: Store<Vec<f32>>,
+    #[cfg(feature = "cuda")]
+    cuda_buffers: cuda::CudaStore,
 }
 
 /// What [`Network::train`] gives.
@@ -121,8 +129,18 @@ impl Network {
             layers: vec![Layer::Images],
             n_parameters: 0,
             n_statistics: 0,
+            precision: Precision::F32,
             buffers: Store::default(),
+            #[cfg(feature = "cuda")]
+            cuda_buffers: Store::default(),
         }
+    }
+
+    /// The same layers, computed in another type on CUDA devices. On the CPU its passes fail unless
+    /// it is [`Precision::F32`], with which a network is made.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// What the network is given: f32 `[batch, height, width, channels]`.
@@ -184,13 +202,15 @@ impl Network {
     ///
     /// # Errors
     ///
-    /// If the number of parameters or a shape does not fit, or a tensor is not f32 on the CPU.
+    /// If the number of parameters or a shape does not fit, a tensor is not f32, the tensors are not
+    /// on one device, or this does not have the network's precision.
     pub fn train(&self, images: &Tensor, parameters: &[&Tensor]) -> Result<NetworkOutput> {
         self.check_counts(parameters.len(), self.n_statistics)?;
         let parameters: Result<Vec<Tensor>> = parameters.iter().map(|p| p.contiguous()).collect();
         let parameters = parameters?;
         let shared = Arc::new(Shared::default());
-        let token = graph::attached(&parameters, &shared)?;
+        self.precision.check(images.device())?;
+        let token = graph::attached(&parameters, &shared, images.device())?;
         let statistics = Arc::new(OnceLock::new());
         let core = Core {
             network: self.clone(),
@@ -212,8 +232,8 @@ impl Network {
     ///
     /// # Errors
     ///
-    /// If the number of parameters or statistics or a shape does not fit, or a tensor is not f32
-    /// on the CPU.
+    /// If the number of parameters or statistics or a shape does not fit, a tensor is not f32, the
+    /// tensors are not on one device, or this does not have the network's precision.
     pub fn evaluate(
         &self,
         images: &Tensor,
@@ -221,11 +241,17 @@ impl Network {
         statistics: &[(&Tensor, &Tensor)],
     ) -> Result<Tensor> {
         self.check_counts(parameters.len(), statistics.len())?;
+        self.precision.check(images.device())?;
         let images = images.contiguous()?;
         let plan = Plan::new(&self.layers, images.dims(), parameters)?;
         plan.check_statistics(statistics)?;
         let parameters: Result<Vec<Tensor>> = parameters.iter().map(|p| p.contiguous()).collect();
-        self.evaluate_on_cpu(&plan, &images, &parameters?, statistics)
+        let parameters = parameters?;
+        #[cfg(feature = "cuda")]
+        if images.device().is_cuda() {
+            return cuda::evaluate(self, &plan, &images, &parameters, statistics);
+        }
+        self.evaluate_on_cpu(&plan, &images, &parameters, statistics)
     }
 
     fn evaluate_on_cpu(

@@ -121,6 +121,14 @@ impl Plan {
         }
     }
 
+    /// Channels of each normalization.
+    #[cfg(feature = "cuda")]
+    pub(super) fn norm_channels(&self) -> impl Iterator<Item = usize> {
+        let layers = self.layers.iter().zip(&self.maps);
+        let norms = layers.filter(|(layer, _)| matches!(layer, Layer::BatchNorm { .. }));
+        norms.map(|(_, map)| map.channels)
+    }
+
     /// Fails where known statistics do not fit their normalization.
     pub(super) fn check_statistics(&self, statistics: &[(&Tensor, &Tensor)]) -> Result<()> {
         for (layer, map) in self.layers.iter().zip(&self.maps) {

@@ -37,8 +37,6 @@ pub(crate) struct Backward<T> {
     /// Whether the statistics are the batch's, through which the gradient flows too.
     pub(crate) is_from_batch: bool,
     pub(crate) mask: Mask<T>,
-    /// By which the parameters' gradients are multiplied; null for 1.
-    pub(crate) unscale: Pointer<f32>,
 }
 
 impl<T: Stored> Backward<T> {
@@ -84,7 +82,6 @@ impl<T: Stored> Backward<T> {
             into.weight.into(),
             into.bias.into(),
             line.into(),
-            self.unscale.into(),
             (shape.rows as u64).into(),
             (shape.channels as u32).into(),
             mode.into(),

@@ -156,7 +156,6 @@ fn check<T: Stored>(gpu: &EmulatedGpu, [rows, channels]: [usize; 2], relu: bool,
             (true, false) => Mask::Affine(on.affine()),
             (true, true) => Mask::Result(out.pointer()),
         },
-        unscale: Pointer::NULL,
     };
     let [of_weight, of_bias] = [(); 2].map(|()| gpu.allocate::<f32>(channels).unwrap());
     let into = Parameters { weight: of_weight.pointer(), bias: of_bias.pointer() };

@@ -18,7 +18,7 @@ use crate::batch_norm::launch::{Known, Parameters, Rows, Scratch, Statistics, kn
 use crate::conv2d::launch::{Weight, pack, unpack};
 use crate::cuda::library::Library;
 use crate::cuda::maps::{self, Channels};
-use crate::cuda::stored::{Stored, StoredType};
+use crate::cuda::stored::Stored;
 use crate::cuda::{Gpu, Memory, Pointer};
 use passes::{Gradients, Norms, OnGpu};
 use room::Room;
@@ -80,7 +80,7 @@ impl<G: Library> Run<'_, G> {
             Room::Result(memory) => memory,
             // A mask on the way back still reads the values.
             maps => {
-                let result = self.floats::<T>(&sizes, last, &maps, Pointer::NULL)?;
+                let result = self.floats::<T>(&sizes, last, &maps)?;
                 tape.values[last] = maps;
                 result
             }
@@ -128,8 +128,7 @@ impl<G: Library> Run<'_, G> {
         match result {
             Room::Result(memory) => Ok(memory),
             maps => {
-                let result =
-                    self.floats::<T>(&sizes, self.plan.layers.len() - 1, &maps, Pointer::NULL);
+                let result = self.floats::<T>(&sizes, self.plan.layers.len() - 1, &maps);
                 self.buffers.put(maps);
                 result
             }
@@ -149,25 +148,13 @@ impl<G: Library> Run<'_, G> {
     ) -> Result<OfParameters<G>> {
         let sizes = Sizes::new::<T>(self.plan)?;
         let Kept { tape, weights } = kept;
-        let last = self.plan.layers.len() - 1;
-        // Half precision has too few exponents for gradients as they come.
-        let factor = self.buffers.room::<f32>(self.gpu, 2)?;
-        let [scale, unscale] = if T::TYPE == StoredType::F16 {
-            let factors: Pointer<f32> = factor.pointer();
-            // SAFETY: the gradient is of the result's shape.
-            unsafe { maps::gradient_factor(self.gpu, gradient, factors, sizes.len(last))? };
-            [factors, factors.offset(1)]
-        } else {
-            [Pointer::NULL; 2]
-        };
-        let above = self.gradient::<T>(&sizes, gradient, scale)?;
+        let above = self.gradient::<T>(&sizes, gradient)?;
         let of_parameters = self.gpu.allocate::<f32>(sizes.n_parameters)?;
         let of_weights = self.buffers.room::<T>(self.gpu, sizes.n_weights)?;
         let gradients = Gradients {
             wanted,
             of_parameters: of_parameters.pointer(),
             of_weights: of_weights.pointer(),
-            unscale,
         };
         let norms = Norms::Gradients(gradients);
         let (of_images, has_gradient) = self.walk::<T, _>(&sizes, &weights, norms, |passes| {
@@ -180,13 +167,13 @@ impl<G: Library> Run<'_, G> {
         self.unpack::<T>(&sizes, &gradients, &starts)?;
         let images = match of_images {
             Some(room) => {
-                let images = self.floats::<T>(&sizes, 0, &room, unscale)?;
+                let images = self.floats::<T>(&sizes, 0, &room)?;
                 self.buffers.put(room);
                 Some(images)
             }
             None => None,
         };
-        for room in [factor, weights, of_weights] {
+        for room in [weights, of_weights] {
             self.buffers.put(room);
         }
         Ok(OfParameters { images, parameters: of_parameters, starts })
@@ -248,7 +235,7 @@ impl<G: Library> Run<'_, G> {
         };
         let all: Vec<Weight<T>> = starts.iter().enumerate().filter_map(of).collect();
         // SAFETY: there is room for the gradients of all parameters in either order.
-        unsafe { unpack(self.gpu, &all, gradients.unscale) }
+        unsafe { unpack(self.gpu, &all) }
     }
 
     /// The images as maps.
@@ -260,49 +247,41 @@ impl<G: Library> Run<'_, G> {
             to: sizes.image_channels,
         };
         // SAFETY: the images have the plan's shape, and there is room for them.
-        unsafe { maps::store::<G, T>(self.gpu, images, room.pointer(), channels, Pointer::NULL)? };
+        unsafe { maps::store::<G, T>(self.gpu, images, room.pointer(), channels)? };
         Ok(room)
     }
 
-    /// The result's gradient as that of maps, times the value at `scale` unless it is null.
+    /// The result's gradient as that of maps.
     fn gradient<T: Stored>(
         &mut self,
         sizes: &Sizes<'_>,
         gradient: Pointer<f32>,
-        scale: Pointer<f32>,
     ) -> Result<Room<G>> {
         let last = self.plan.layers.len() - 1;
-        let (len, is_scaled) = (sizes.len(last), scale.address() != Pointer::<f32>::NULL.address());
-        let channels = Channels::same(len);
-        if !sizes.is_float(last) {
-            let room = self.buffers.room::<T>(self.gpu, len)?;
-            // SAFETY: the gradient has the result's shape, and there is room for it.
-            unsafe { maps::store::<G, T>(self.gpu, gradient, room.pointer(), channels, scale)? };
-            return Ok(room);
-        }
-        if !is_scaled {
+        if sizes.is_float(last) {
             return Ok(Room::Given(gradient));
         }
-        let room = self.buffers.room::<f32>(self.gpu, len)?;
-        // SAFETY: as above.
-        unsafe { maps::store::<G, f32>(self.gpu, gradient, room.pointer(), channels, scale)? };
+        let len = sizes.len(last);
+        let room = self.buffers.room::<T>(self.gpu, len)?;
+        let channels = Channels::same(len);
+        // SAFETY: the gradient has the result's shape, and there is room for it.
+        unsafe { maps::store::<G, T>(self.gpu, gradient, room.pointer(), channels)? };
         Ok(room)
     }
 
-    /// A layer's maps, or their gradient, in f32, times the value at `factor` unless it is null.
+    /// A layer's maps, or their gradient, in f32.
     fn floats<T: Stored>(
         &self,
         sizes: &Sizes<'_>,
         layer: usize,
         maps: &Room<G>,
-        factor: Pointer<f32>,
     ) -> Result<Memory<G, f32>> {
         let (rows, to) = (sizes.pixels(layer), self.plan.maps[layer].channels);
         let from = if layer == 0 { sizes.image_channels } else { to };
         let out = self.gpu.allocate::<f32>(rows * to)?;
         let channels = Channels { rows, from, to };
         // SAFETY: the maps have the layer's shape, and there is room for them.
-        unsafe { maps::load::<G, T>(self.gpu, maps.pointer(), out.pointer(), channels, factor)? };
+        unsafe { maps::load::<G, T>(self.gpu, maps.pointer(), out.pointer(), channels)? };
         Ok(out)
     }
 }

@@ -52,8 +52,6 @@ pub(super) struct Gradients<'a, T> {
     pub(super) of_parameters: Pointer<f32>,
     /// Of all convolutions' weights, in their order on the device.
     pub(super) of_weights: Pointer<T>,
-    /// By which gradients of parameters are multiplied; null for 1.
-    pub(super) unscale: Pointer<f32>,
 }
 
 impl<T> Gradients<'_, T> {
@@ -268,7 +266,7 @@ impl<G: Library, T: Stored> Passes for OnGpu<'_, G, T> {
         unsafe {
             averaging.forward(gpu, maps, means.pointer())?;
             let (means, out) = (means.pointer(), out.pointer::<T>());
-            maps::store(gpu, means, out, Channels::same(len), Pointer::NULL)?;
+            maps::store(gpu, means, out, Channels::same(len))?;
         }
         self.give(means);
         Ok(())
@@ -329,7 +327,6 @@ impl<G: Library, T: Stored> BackwardPasses for OnGpu<'_, G, T> {
                 (true, false) => Mask::Affine(coefficients.affine()),
                 (true, true) => Mask::Result(result.pointer()),
             },
-            unscale: gradients.unscale,
         };
         let into = Parameters {
             weight: gradients.of(self.sizes, norm.weight),
@@ -389,7 +386,7 @@ impl<G: Library, T: Stored> BackwardPasses for OnGpu<'_, G, T> {
         // SAFETY: as above.
         unsafe {
             let from = gradient.pointer::<T>();
-            maps::load(gpu, from, above.pointer(), Channels::same(len), Pointer::NULL)?;
+            maps::load(gpu, from, above.pointer(), Channels::same(len))?;
             averaging.backward(gpu, above.pointer(), to)?;
         }
         self.give(above);
