@@ -7,7 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use s5cl_backbone::{
-    Mode, Model, ModelConfig, Normalization, Parameters, load_weights, read_metadata, save_weights,
+    Mode, Model, ModelConfig, Normalization, Parameters, Precision, load_weights, read_metadata,
+    save_weights,
 };
 use s5cl_data::{Dataset, Loader, TileBatch};
 use s5cl_eval::{ClassificationResult, Probabilities};
@@ -70,6 +71,7 @@ impl Predictor {
             encoder: card.encoder.clone(),
             embedding_dim: card.embedding_dim,
             n_classes: card.class_names.len(),
+            precision: Precision::F32,
         };
         let model = Model::new(&config, &parameters.builder(&Device::Cpu))?;
         Ok(Self { card, model, parameters })

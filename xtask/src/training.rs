@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use candle_core::{Device, Tensor};
-use s5cl_backbone::{Model, ModelConfig, Parameters, load_weights};
+use s5cl_backbone::{Model, ModelConfig, Parameters, Precision, load_weights};
 use s5cl_eval::ClassificationResult;
 use s5cl_trainer::{
     Checkpoints, Event, Method, Optimizer, Outcome, SourceError, StepRecord, TrainConfig,
@@ -249,6 +249,7 @@ fn new_state(config: &RunConfig, n_classes: usize, weights: Option<&Path>) -> Re
         encoder: config.encoder.name.clone(),
         embedding_dim: config.embedder.dim,
         n_classes,
+        precision: Precision::F32,
     };
     let model = Model::new(&model, &parameters.builder(&Device::Cpu))?;
     if let Some(path) = weights {

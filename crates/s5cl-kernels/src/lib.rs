@@ -15,9 +15,9 @@
 //! What there is:
 //!
 //! - [`Network`]: a whole network of convolutions as one operation, for training at speed.
-//! - [`conv2d`], [`batch_norm_train`], [`batch_norm_eval`], [`max_pool2d`],
-//!   [`global_average_pool`], [`linear`], [`cross_entropy`]: its parts, and what follows it, one
-//!   at a time.
+//! - [`conv2d`], [`batch_norm_train`], [`batch_norm_eval`], [`running_statistics_step`],
+//!   [`max_pool2d`], [`global_average_pool`], [`linear`], [`cross_entropy`]: its parts, and what
+//!   follows it, one at a time.
 //! - [`sup_con`], [`nt_xent`], [`contrast`], [`cross_contrast`]: contrastive losses on any number
 //!   of rows in bounded memory. [`top_k`]: exact nearest neighbors.
 //! - [`adamax_step`], [`adamw_step`], [`sgd_step`], [`average_step`]: steps in place.

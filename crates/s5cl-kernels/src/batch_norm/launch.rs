@@ -129,7 +129,7 @@ pub(crate) unsafe fn moments<G: Gpu, T: Stored>(
     coefficients: Coefficients,
     statistics: Statistics,
 ) -> Result<()> {
-    let (kernel, width) = names!("batch_norm_moments").of::<T>(shape.channels);
+    let (kernel, width) = names!("batch_norm_moments").of::<T>(shape.channels, &[maps.address()]);
     let launch = shape.launch(kernel, width, SUMMING_BLOCKS);
     let arguments = [
         maps.into(),
@@ -160,7 +160,8 @@ pub(crate) unsafe fn apply<G: Gpu, T: Stored>(
     affine: Affine,
     relu: bool,
 ) -> Result<()> {
-    let (kernel, width) = names!("batch_norm_apply").of::<T>(shape.channels);
+    let addresses = [maps, residual, out].map(Pointer::address);
+    let (kernel, width) = names!("batch_norm_apply").of::<T>(shape.channels, &addresses);
     let launch = shape.launch(kernel, width, BLOCKS * gpu.n_multiprocessors() as usize);
     let arguments = [
         maps.into(),

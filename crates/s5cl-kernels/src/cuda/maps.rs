@@ -51,7 +51,7 @@ pub(crate) unsafe fn store<G: Gpu, T: Stored>(
     channels: Channels,
 ) -> Result<()> {
     let Channels { rows, from, to } = channels.merged();
-    let (kernel, width) = names!("store_maps").of::<T>(to);
+    let (kernel, width) = names!("store_maps").of::<T>(to, &[out.address()]);
     let n = count(rows * to / width)?;
     let [from, to] = [count(from)?, count(to)?];
     let arguments = [values.into(), out.into(), from.into(), to.into(), n.into()];
@@ -71,7 +71,7 @@ pub(crate) unsafe fn load<G: Gpu, T: Stored>(
     channels: Channels,
 ) -> Result<()> {
     let Channels { rows, from, to } = channels.merged();
-    let (kernel, width) = names!("load_maps").of::<T>(to);
+    let (kernel, width) = names!("load_maps").of::<T>(to, &[out.address()]);
     let n = count(rows * to / width)?;
     let [from, to] = [count(from)?, count(to)?];
     let arguments = [values.into(), out.into(), from.into(), to.into(), n.into()];
@@ -90,7 +90,7 @@ pub(crate) unsafe fn add<G: Gpu, T: Stored>(
     other: Pointer<T>,
     len: usize,
 ) -> Result<()> {
-    let (kernel, width) = names!("add_maps").of::<T>(len);
+    let (kernel, width) = names!("add_maps").of::<T>(len, &[sum.address(), other.address()]);
     let n = count(len / width)?;
     // SAFETY: as above.
     unsafe { gpu.launch(&launch(kernel, n), &[sum.into(), other.into(), n.into()]) }

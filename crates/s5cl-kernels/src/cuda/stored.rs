@@ -52,6 +52,9 @@ unsafe impl Plain for bf16 {}
 #[expect(unsafe_code, reason = "a number is its bytes")]
 unsafe impl Plain for f16 {}
 
+/// Bytes that are read and written at once, whose address must be a multiple.
+const ALIGNED: u64 = 16;
+
 /// The names of a kernel that is there for each type, for one value at a time and for 16 bytes.
 pub(crate) struct Names {
     pub(crate) single: [&'static str; 3],
@@ -59,10 +62,11 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// The kernel for so many neighboring values, and how many of them a thread takes at a time.
-    pub(crate) fn of<T: Stored>(&self, values: usize) -> (&'static str, usize) {
+    /// The kernel for so many neighboring values, which lie behind these addresses, and how many of
+    /// them a thread takes at a time.
+    pub(crate) fn of<T: Stored>(&self, values: usize, at: &[u64]) -> (&'static str, usize) {
         let width = wide::<T>();
-        if values.is_multiple_of(width) {
+        if values.is_multiple_of(width) && at.iter().all(|at| at.is_multiple_of(ALIGNED)) {
             (self.wide[T::TYPE as usize], width)
         } else {
             (self.single[T::TYPE as usize], 1)
@@ -72,7 +76,7 @@ impl Names {
 
 /// Values in 16 bytes.
 pub(crate) const fn wide<T>() -> usize {
-    16 / size_of::<T>()
+    ALIGNED as usize / size_of::<T>()
 }
 
 /// The [`Names`] that `FOR_EACH_TYPE` of `maps.cuh` gives.
@@ -89,3 +93,17 @@ macro_rules! names {
     };
 }
 pub(crate) use names;
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    #[test]
+    fn kernels_take_vectors_where_values_and_addresses_allow_it() {
+        let names = names!("kernel");
+        assert_eq!(names.of::<f32>(12, &[0, 4096]), ("kernel_f32_wide", 4));
+        assert_eq!(names.of::<bf16>(16, &[32]), ("kernel_bf16_wide", 8));
+        assert_eq!(names.of::<bf16>(12, &[32]), ("kernel_bf16", 1));
+        assert_eq!(names.of::<f32>(12, &[4096, 4]), ("kernel_f32", 1));
+    }
+}

@@ -30,7 +30,8 @@ impl Averaging {
         maps: Pointer<T>,
         out: Pointer<f32>,
     ) -> Result<()> {
-        let (kernel, width) = names!("global_average_pool").of::<T>(self.channels);
+        let addresses = [maps.address(), out.address()];
+        let (kernel, width) = names!("global_average_pool").of::<T>(self.channels, &addresses);
         let vectors = self.channels / width;
         let n = count(self.batch * vectors)?;
         let launch = Launch::new("global_average_pool", kernel, n.div_ceil(THREADS), THREADS);
@@ -51,7 +52,9 @@ impl Averaging {
         gradient: Pointer<f32>,
         out: Pointer<T>,
     ) -> Result<()> {
-        let (kernel, width) = names!("global_average_pool_backward").of::<T>(self.channels);
+        let (addresses, names) =
+            ([gradient.address(), out.address()], names!("global_average_pool_backward"));
+        let (kernel, width) = names.of::<T>(self.channels, &addresses);
         let vectors = self.channels / width;
         let n = count(self.batch * self.pixels * vectors)?;
         let blocks = n.div_ceil(BACKWARD_THREADS);

@@ -50,7 +50,8 @@ impl Pooling<'_> {
         out: Pointer<T>,
         winners: Pointer<u8>,
     ) -> Result<()> {
-        let (kernel, width) = names!("max_pool2d").of::<T>(self.channels);
+        let addresses = [maps.address(), out.address()];
+        let (kernel, width) = names!("max_pool2d").of::<T>(self.channels, &addresses);
         let window = OnGpu::new(self.window, self.channels / width);
         let (launch, n) = self.launch(kernel, self.window.out_pixels(), width)?;
         let arguments =
@@ -71,7 +72,8 @@ impl Pooling<'_> {
         gradient: Pointer<T>,
         out: Pointer<T>,
     ) -> Result<()> {
-        let (kernel, width) = names!("max_pool2d_backward").of::<T>(self.channels);
+        let addresses = [gradient.address(), out.address()];
+        let (kernel, width) = names!("max_pool2d_backward").of::<T>(self.channels, &addresses);
         let window = OnGpu::new(self.window, self.channels / width);
         let (launch, n) = self.launch(kernel, self.window.in_pixels(), width)?;
         let arguments =

@@ -3,7 +3,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use candle_core::{CudaDevice, CudaStorage, Layout, Result, Shape, Tensor};
+use candle_core::{CudaDevice, CudaStorage, Layout, Result, Shape, Tensor, bail};
 use half::{bf16, f16};
 
 use super::backward::Wanted;
@@ -38,8 +38,14 @@ fn purpose(images: &[usize], device: &CudaDevice, learns: bool) -> Vec<usize> {
     [images, &[hasher.finish() as usize, usize::from(learns)]].concat()
 }
 
-fn pointers(tensors: &[Tensor]) -> Result<Vec<Pointer<f32>>> {
-    tensors.iter().map(|tensor| values::<f32>(tensor, "network")).collect()
+fn pointers(tensors: &[Tensor], device: &CudaDevice) -> Result<Vec<Pointer<f32>>> {
+    let pointer = |tensor: &Tensor| {
+        if tensor.device().as_cuda_device()?.id() != device.id() {
+            bail!("network: parameter {:?} is not on the images' device", tensor.shape())
+        }
+        values::<f32>(tensor, "network")
+    };
+    tensors.iter().map(pointer).collect()
 }
 
 /// A pass of the network on a device.
@@ -57,11 +63,12 @@ impl Pass<'_> {
         purpose: &[usize],
         pass: impl FnOnce(&mut Run<'_, CudaGpu>) -> Result<R>,
     ) -> Result<R> {
+        let parameters = pointers(self.parameters, self.gpu.device())?;
         let mut buffers: Buffers<_> = self.network.cuda_buffers.take(purpose);
         let done = pass(&mut Run {
             gpu: &self.gpu,
             plan: self.plan,
-            parameters: &pointers(self.parameters)?,
+            parameters: &parameters,
             rounds_factors: self.network.precision == Precision::Tf32,
             buffers: &mut buffers,
         });

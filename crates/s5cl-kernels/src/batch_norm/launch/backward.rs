@@ -60,13 +60,15 @@ impl<T: Stored> Backward<T> {
         line: Pointer<f32>,
     ) -> Result<()> {
         let Self { shape, mask, .. } = self;
-        let (kernel, width) = names!("batch_norm_gradient_sums").of::<T>(shape.channels);
-        let launch = shape.launch(kernel, width, SUMMING_BLOCKS);
         let (mode, result) = match mask {
             Mask::Open => (0_u32, Pointer::NULL),
             Mask::Affine(_) => (1, Pointer::NULL),
             Mask::Result(result) => (2, *result),
         };
+        let addresses = [self.maps, result, gradient].map(Pointer::address);
+        let (kernel, width) =
+            names!("batch_norm_gradient_sums").of::<T>(shape.channels, &addresses);
+        let launch = shape.launch(kernel, width, SUMMING_BLOCKS);
         let affine = mask.affine();
         let n = if self.is_from_batch { shape.rows as f64 } else { f64::INFINITY };
         let arguments = [
@@ -105,7 +107,8 @@ impl<T: Stored> Backward<T> {
         out: Pointer<T>,
     ) -> Result<()> {
         let shape = self.shape;
-        let (kernel, width) = names!("batch_norm_gradient").of::<T>(shape.channels);
+        let addresses = [self.maps, gradient, out].map(Pointer::address);
+        let (kernel, width) = names!("batch_norm_gradient").of::<T>(shape.channels, &addresses);
         let launch = shape.launch(kernel, width, BLOCKS * gpu.n_multiprocessors() as usize);
         let affine = self.mask.affine();
         let arguments = [

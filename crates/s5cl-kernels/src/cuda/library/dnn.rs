@@ -10,6 +10,7 @@ mod descriptors;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::c_void;
 
 use candle_core::cuda_backend::cudarc::cudnn::{result, sys};
@@ -39,14 +40,12 @@ pub(super) unsafe fn convolve<T: Stored>(
 ) -> Result<bool> {
     device.cuda_stream().context().bind_to_thread().w()?;
     HANDLES.with_borrow_mut(|handles| {
-        if !handles.contains_key(&device.id()) {
-            handles.insert(device.id(), Dnn::new(device)?);
-        }
-        match handles.get_mut(&device.id()) {
-            // SAFETY: the caller's promise.
-            Some(dnn) => unsafe { dnn.convolve(convolution, operands) },
-            None => bail!("cuDNN: no handle"),
-        }
+        let dnn = match handles.entry(device.id()) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(Dnn::new(device)?),
+        };
+        // SAFETY: the caller's promise.
+        unsafe { dnn.convolve(convolution, operands) }
     })
 }
 

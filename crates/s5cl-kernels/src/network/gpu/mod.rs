@@ -4,13 +4,14 @@
 //! statistics, is f32. Nothing here waits for the device.
 #![expect(unsafe_code, reason = "kernels are started with raw pointers")]
 
+mod backward;
 mod passes;
 mod room;
 mod sizes;
 
 use candle_core::Result;
 
-use super::backward::{self, Wanted};
+use super::backward::{Wanted, backward};
 use super::buffers::Buffers;
 use super::forward::{self, Tape};
 use super::plan::{Layer, Plan};
@@ -158,7 +159,7 @@ impl<G: Library> Run<'_, G> {
         };
         let norms = Norms::Gradients(gradients);
         let (of_images, has_gradient) = self.walk::<T, _>(&sizes, &weights, norms, |passes| {
-            let of_images = backward::backward(passes, tape, above, wanted)?;
+            let of_images = backward(passes, tape, above, wanted)?;
             Ok((of_images, std::mem::take(&mut passes.has_gradient)))
         })?;
         let starts = has_gradient.iter().zip(&sizes.parameters);
