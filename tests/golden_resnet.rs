@@ -6,8 +6,8 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor, Var};
 use s5cl_backbone::{
-    Encoder, Mode, Model, ModelConfig, Parameters, ResNet, ResNetConfig, Stem, WeightsError,
-    load_weights, save_weights,
+    Encoder, Mode, Model, ModelConfig, Parameters, Precision, ResNet, ResNetConfig, Stem,
+    WeightsError, load_weights, save_weights,
 };
 
 use crate::golden_files::{TestResult, array, arrays, assert_close, channels_last, gradient, path};
@@ -28,7 +28,7 @@ impl Tiny {
     fn new(stem: Stem) -> TestResult<Self> {
         let config = ResNetConfig { stem, blocks: [1; 4], channels: [4, 8, 8, 16] };
         let parameters = Parameters::new(0);
-        let resnet = ResNet::new(&config, &parameters.builder(&Device::Cpu))?;
+        let resnet = ResNet::new(&config, Precision::F32, &parameters.builder(&Device::Cpu))?;
         Ok(Self { parameters, resnet })
     }
 
@@ -151,7 +151,8 @@ fn weights_report_names_every_key() -> TestResult {
 
 #[test]
 fn weights_may_lack_the_heads_and_leave_them() -> TestResult {
-    let config = ModelConfig { encoder: "resnet-slim".into(), embedding_dim: 8, n_classes: 3 };
+    let (encoder, precision) = ("resnet-slim".into(), Precision::F32);
+    let config = ModelConfig { encoder, embedding_dim: 8, n_classes: 3, precision };
     let build = |seed: u64| -> TestResult<Parameters> {
         let parameters = Parameters::new(seed);
         Model::new(&config, &parameters.builder(&Device::Cpu))?;

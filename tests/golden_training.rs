@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor, Var};
-use s5cl_backbone::{Encoder, Mode, Parameters, ResNet, ResNetConfig, Stem};
+use s5cl_backbone::{Encoder, Mode, Parameters, Precision, ResNet, ResNetConfig, Stem};
 
 use crate::golden_files::{TestResult, array, arrays, assert_close, channels_last, gradient};
 
@@ -65,7 +65,7 @@ impl Golden {
     fn new(stem: Stem, name: &str, (height, width, seed): (usize, usize, u64)) -> TestResult<Self> {
         let parameters = Parameters::new(0);
         let config = ResNetConfig { stem, channels: CHANNELS, ..ResNetConfig::resnet18() };
-        let resnet = ResNet::new(&config, &parameters.builder(&Device::Cpu))?;
+        let resnet = ResNet::new(&config, Precision::F32, &parameters.builder(&Device::Cpu))?;
         for (place, (key, variable)) in parameters.all().iter().enumerate() {
             variable.set(&initial(key, 3 + place as u64, variable.dims())?)?;
         }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use candle_core::{Tensor, Var};
 use s5cl_backbone::{
-    Mode, Model, ModelConfig, Normalization, Parameters, load_weights, read_metadata, save_weights,
+    Mode, Model, ModelConfig, Normalization, Parameters, Precision, load_weights, read_metadata,
+    save_weights,
 };
 use s5cl_data::{Dataset, Loader, TileBatch};
 use s5cl_eval::{ClassificationResult, Probabilities};
@@ -71,6 +72,7 @@ impl Predictor {
             encoder: card.encoder.clone(),
             embedding_dim: card.embedding_dim,
             n_classes: card.class_names.len(),
+            precision: Precision::F32,
         };
         let model = Model::new(&config, &parameters.builder(&device.tensors))?;
         Ok(Self { card, model, parameters })

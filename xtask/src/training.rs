@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 use candle_core::Tensor;
-use s5cl_backbone::{Model, ModelConfig, Parameters, load_weights};
+use s5cl_backbone::{Model, ModelConfig, Parameters, Precision, load_weights};
 use s5cl_eval::ClassificationResult;
 use s5cl_trainer::{
     Checkpoints, Event, LossScale, Method, Optimizer, Outcome, SourceError, StepRecord,
@@ -16,7 +16,7 @@ use s5cl_trainer::{
 use serde_json::Value;
 
 use crate::batches::{BatchMaker, PrefetchedBatches};
-use crate::config::{Precision, RunConfig, Select};
+use crate::config::{RunConfig, Select};
 use crate::device::{Device, out_of_memory};
 use crate::experiment::{Experiment, with_labels};
 use crate::failure::{Interrupted, boxed};
@@ -196,6 +196,7 @@ impl<'a> Run<'a> {
             encoder: config.encoder.name.clone(),
             embedding_dim: config.embedder.dim,
             n_classes: experiment.dataset.n_classes(),
+            precision: *precision,
         };
         let model = Model::new(&model, &parameters.builder(device))?;
         if let Some(path) = weights {

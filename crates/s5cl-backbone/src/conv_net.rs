@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor, Var, bail};
 use candle_nn::init::{FanInOut, NonLinearity, NormalOrUniform};
 use candle_nn::{Init, VarBuilder};
-use s5cl_kernels::{Conv2dConfig, Maps, Network};
+use s5cl_kernels::{Conv2dConfig, Maps, Network, Precision, running_statistics_step};
 
 use crate::Mode;
 
@@ -35,17 +35,13 @@ struct RunningStatistics {
     variance: Var,
 }
 
-impl Default for ConvNet {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl ConvNet {
-    /// Only the images.
+    /// Only the images; the layers behind them are computed in the precision, which the device of
+    /// the images must have.
     #[must_use]
-    pub fn new() -> Self {
-        Self { layers: Network::new(), parameters: Vec::new(), statistics: Vec::new() }
+    pub fn new(precision: Precision) -> Self {
+        let layers = Network::new().with_precision(precision);
+        Self { layers, parameters: Vec::new(), statistics: Vec::new() }
     }
 
     /// What the network is given.
@@ -122,10 +118,11 @@ impl ConvNet {
         match mode {
             Mode::Train => {
                 let output = self.layers.train(images, &parameters)?;
-                for (running, batch) in self.statistics.iter().zip(&output.statistics) {
-                    move_towards(&running.mean, &batch.mean)?;
-                    move_towards(&running.variance, &batch.variance)?;
-                }
+                let statistics = self.statistics.iter().zip(&output.statistics);
+                let pairs = statistics.flat_map(|(running, batch)| {
+                    [(&*running.mean, &batch.mean), (&*running.variance, &batch.variance)]
+                });
+                running_statistics_step(&pairs.collect::<Vec<_>>(), MOMENTUM)?;
                 Ok(output.maps)
             }
             Mode::Evaluate => {
@@ -138,9 +135,4 @@ impl ConvNet {
             }
         }
     }
-}
-
-fn move_towards(running: &Var, batch: &Tensor) -> Result<()> {
-    let kept = (running.as_detached_tensor() * (1.0 - MOMENTUM))?;
-    running.set(&(kept + (batch * MOMENTUM)?)?)
 }

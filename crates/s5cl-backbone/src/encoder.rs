@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
+use s5cl_kernels::Precision;
 
 use crate::{ResNet, ResNetConfig};
 
@@ -40,13 +41,17 @@ pub const ENCODERS: [&str; 3] = ["resnet18", "resnet18-small", "resnet-slim"];
 ///
 /// # Errors
 ///
-/// If the name is not one of [`ENCODERS`].
-pub fn encoder(name: &str, builder: &VarBuilder<'_>) -> Result<Box<dyn Encoder>> {
+/// If the name is not one of [`ENCODERS`], or the builder's device does not have the precision.
+pub fn encoder(
+    name: &str,
+    precision: Precision,
+    builder: &VarBuilder<'_>,
+) -> Result<Box<dyn Encoder>> {
     let config = match name {
         "resnet18" => ResNetConfig::resnet18(),
         "resnet18-small" => ResNetConfig::resnet18_small(),
         "resnet-slim" => ResNetConfig::slim(),
         _ => bail!("unknown encoder {name:?}: use one of {}", ENCODERS.join(", ")),
     };
-    Ok(Box::new(ResNet::new(&config, builder)?))
+    Ok(Box::new(ResNet::new(&config, precision, builder)?))
 }

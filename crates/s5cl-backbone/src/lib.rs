@@ -9,11 +9,16 @@
 //!
 //! ```
 //! use candle_core::{Device, Tensor};
-//! use s5cl_backbone::{Mode, Model, ModelConfig, Normalization, Parameters};
+//! use s5cl_backbone::{Mode, Model, ModelConfig, Normalization, Parameters, Precision};
 //!
 //! # fn main() -> candle_core::Result<()> {
 //! let parameters = Parameters::new(0);
-//! let config = ModelConfig { encoder: "resnet-slim".into(), embedding_dim: 64, n_classes: 9 };
+//! let config = ModelConfig {
+//!     encoder: "resnet-slim".into(),
+//!     embedding_dim: 64,
+//!     n_classes: 9,
+//!     precision: Precision::F32,
+//! };
 //! let model = Model::new(&config, &parameters.builder(&Device::Cpu))?;
 //! let pixels = Tensor::zeros((2, 32, 32, 3), candle_core::DType::U8, &Device::Cpu)?;
 //! let images = Normalization::HALF.apply(&pixels)?;
@@ -41,6 +46,7 @@ pub use model::{Model, ModelConfig, ModelOutput};
 pub use normalization::Normalization;
 pub use parameters::Parameters;
 pub use resnet::{ResNet, ResNetConfig, Stem};
+pub use s5cl_kernels::Precision;
 pub use weights::{KeyReport, WeightsError, load_weights, read_metadata, save_weights};
 
 #[cfg(doctest)]

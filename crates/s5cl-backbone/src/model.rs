@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
-use s5cl_kernels::linear;
+use s5cl_kernels::{Precision, linear};
 
 use crate::{Encoder, Mode, encoder};
 
@@ -15,6 +15,8 @@ pub struct ModelConfig {
     pub embedding_dim: usize,
     /// Classes that the classifier tells apart.
     pub n_classes: usize,
+    /// Of the encoder's layers; the heads are f32.
+    pub precision: Precision,
 }
 
 /// An encoder, a linear embedder on its encoding, and a linear classifier on the embedding; no
@@ -46,9 +48,10 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// If the encoder's name is unknown, or the builder knows a weight with another shape.
+    /// If the encoder's name is unknown, the builder knows a weight with another shape, or its device
+    /// does not have the precision.
     pub fn new(config: &ModelConfig, builder: &VarBuilder<'_>) -> Result<Self> {
-        let encoder = encoder(&config.encoder, builder)?;
+        let encoder = encoder(&config.encoder, config.precision, builder)?;
         let embedder = Linear::new(encoder.dim(), config.embedding_dim, &builder.pp("embedder"))?;
         let classifier =
             Linear::new(config.embedding_dim, config.n_classes, &builder.pp("classifier"))?;

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
-use s5cl_kernels::Maps;
+use s5cl_kernels::{Maps, Precision};
 
 use crate::{ConvNet, Encoder, Mode};
 
@@ -57,14 +57,20 @@ impl ResNet {
     ///
     /// # Errors
     ///
-    /// If the builder knows one of the weights with another shape.
-    pub fn new(config: &ResNetConfig, builder: &VarBuilder<'_>) -> Result<Self> {
+    /// If the builder knows one of the weights with another shape, or its device does not have the
+    /// precision.
+    pub fn new(
+        config: &ResNetConfig,
+        precision: Precision,
+        builder: &VarBuilder<'_>,
+    ) -> Result<Self> {
+        precision.check(builder.device())?;
         let ResNetConfig { stem, blocks: n_blocks, channels } = config;
         let window = match stem {
             Stem::Standard => (7, 2),
             Stem::Small => (3, 1),
         };
-        let mut net = ConvNet::new();
+        let mut net = ConvNet::new(precision);
         let maps = net.conv(net.images(), (3, channels[0]), window, &builder.pp("conv1"))?;
         let mut maps = net.batch_norm(maps, channels[0], None, true, &builder.pp("bn1"))?;
         if *stem == Stem::Standard {

@@ -15,9 +15,9 @@
 //! What there is:
 //!
 //! - [`Network`]: a whole network of convolutions as one operation, for training at speed.
-//! - [`conv2d`], [`batch_norm_train`], [`batch_norm_eval`], [`max_pool2d`],
-//!   [`global_average_pool`], [`linear`], [`cross_entropy`]: its parts, and what follows it, one
-//!   at a time.
+//! - [`conv2d`], [`batch_norm_train`], [`batch_norm_eval`], [`running_statistics_step`],
+//!   [`max_pool2d`], [`global_average_pool`], [`linear`], [`cross_entropy`]: its parts, and what
+//!   follows it, one at a time.
 //! - [`sup_con`], [`nt_xent`], [`contrast`], [`cross_contrast`]: contrastive losses on any number
 //!   of rows in bounded memory. [`top_k`]: exact nearest neighbors.
 //! - [`ResidentTiles`]: tiles in the memory of a GPU, and augmented views of them made there.
@@ -79,7 +79,7 @@ mod checks;
 #[cfg(test)]
 extern crate self as s5cl_kernels;
 
-pub use batch_norm::{BatchNormOutput, batch_norm_eval, batch_norm_train};
+pub use batch_norm::{BatchNormOutput, batch_norm_eval, batch_norm_train, running_statistics_step};
 pub use conv2d::{Conv2dConfig, conv2d};
 pub use cross_entropy::{CrossEntropyConfig, cross_entropy};
 pub use devices::{
@@ -89,7 +89,7 @@ pub use devices::{
 pub use global_average_pool::global_average_pool;
 pub use linear::linear;
 pub use max_pool2d::max_pool2d;
-pub use network::{BatchStatistics, Maps, Network, NetworkOutput};
+pub use network::{BatchStatistics, Maps, Network, NetworkOutput, Precision};
 pub use optimizer_step::{
     GradientScale, Slot, StepConfig, StepItem, StepRule, average_step, clip_scale, gradient_norm,
     optimizer_step,

@@ -188,7 +188,7 @@ impl Method {
 #[cfg(test)]
 mod tests {
     use candle_core::{Device, Tensor};
-    use s5cl_backbone::{ENCODERS, Model, ModelConfig, Normalization, Parameters};
+    use s5cl_backbone::{ENCODERS, Model, ModelConfig, Normalization, Parameters, Precision};
     use s5cl_kernels::Upload;
     use s5cl_losses::HierarchyConfig;
 
@@ -235,7 +235,8 @@ mod tests {
         let (labeled, unlabeled) = (views(4, 32), Some(views(3, 32)));
         let batch = Batch { labeled, labels: vec![0, 0, 1, 1], unlabeled };
         for name in ENCODERS {
-            let config = ModelConfig { encoder: name.into(), embedding_dim: 8, n_classes: 2 };
+            let (encoder, precision) = (name.into(), Precision::F32);
+            let config = ModelConfig { encoder, embedding_dim: 8, n_classes: 2, precision };
             let parameters = Parameters::new(0);
             let model = Model::new(&config, &parameters.builder(&Device::Cpu))?;
             for step in [0, 1000] {

@@ -8,9 +8,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Context, Result};
+use s5cl_backbone::Precision;
 use s5cl_kernels::{CudaDeviceInfo, LEAST_COMPUTE_CAPABILITY, cuda_devices, open_cuda_device};
 
-use crate::config::Precision;
+use crate::config;
 use crate::failure::BadInput;
 
 pub(crate) use memory::out_of_memory;
@@ -106,27 +107,35 @@ impl Device {
         self.cuda.is_some()
     }
 
-    /// How the network computes here; never [`Precision::Auto`].
-    pub(crate) fn precision(&self, wanted: Precision) -> Result<Precision> {
+    /// How the network computes here.
+    pub(crate) fn precision(&self, wanted: config::Precision) -> Result<Precision> {
         let capability = self.cuda.as_ref().map(|device| device.compute_capability);
         resolved(wanted, capability)
     }
 }
 
 /// How a network computes on a device of that compute capability, or on the processor.
-fn resolved(wanted: Precision, capability: Option<(u32, u32)>) -> Result<Precision> {
-    match (wanted, capability) {
-        (Precision::Auto, Some(capability)) if capability >= (8, 0) => Ok(Precision::Bf16),
-        (Precision::Auto | Precision::F32, _) => Ok(Precision::F32),
-        (other, Some(_)) => Ok(other),
-        (other, None) => {
-            let message = format!(
-                "training.precision = \"{other}\" needs a CUDA device: on the processor use auto \
-                 or f32"
-            );
-            Err(BadInput::new(message).into())
-        }
-    }
+fn resolved(wanted: config::Precision, capability: Option<(u32, u32)>) -> Result<Precision> {
+    use config::Precision::{Auto, Bf16, F16, F32, Tf32};
+    let Some(capability) = capability else {
+        return match wanted {
+            Auto | F32 => Ok(Precision::F32),
+            other => {
+                let message = format!(
+                    "training.precision = \"{other}\" needs a CUDA device: on the processor use \
+                     auto or f32"
+                );
+                Err(BadInput::new(message).into())
+            }
+        };
+    };
+    Ok(match wanted {
+        Auto if capability >= (8, 0) => Precision::Bf16,
+        Auto | F32 => Precision::F32,
+        Tf32 => Precision::Tf32,
+        Bf16 => Precision::Bf16,
+        F16 => Precision::F16,
+    })
 }
 
 fn can_compute(device: &CudaDeviceInfo) -> bool {
@@ -175,7 +184,7 @@ mod tests {
     use s5cl_kernels::CudaDeviceInfo;
 
     use super::{Device, DeviceChoice, chosen, resolved};
-    use crate::config::Precision;
+    use crate::config;
     use crate::failure::exit_code;
 
     fn devices() -> [CudaDeviceInfo; 2] {
@@ -222,17 +231,19 @@ mod tests {
 
     #[test]
     fn precision_is_the_devices_best_or_the_one_asked_for() -> anyhow::Result<()> {
+        use crate::config::Precision::{Auto, Bf16, F16, F32, Tf32};
         let hopper = Some((9, 0));
-        assert_eq!(resolved(Precision::Auto, hopper)?, Precision::Bf16);
-        assert_eq!(resolved(Precision::Auto, Some((7, 5)))?, Precision::F32);
-        for precision in [Precision::F32, Precision::Tf32, Precision::Bf16, Precision::F16] {
-            assert_eq!(resolved(precision, hopper)?, precision);
-        }
+        assert_eq!(resolved(Auto, hopper)?, Precision::Bf16);
+        assert_eq!(resolved(Auto, Some((7, 5)))?, Precision::F32);
+        assert_eq!(resolved(F32, hopper)?, Precision::F32);
+        assert_eq!(resolved(Tf32, hopper)?, Precision::Tf32);
+        assert_eq!(resolved(Bf16, hopper)?, Precision::Bf16);
+        assert_eq!(resolved(F16, hopper)?, Precision::F16);
         let cpu = Device::cpu();
-        for precision in [Precision::Auto, Precision::F32] {
+        for precision in [Auto, F32] {
             assert_eq!(cpu.precision(precision)?, Precision::F32);
         }
-        let error = cpu.precision(Precision::F16).unwrap_err();
+        let error = cpu.precision(F16).unwrap_err();
         assert_eq!(exit_code(&error), 2);
         assert!(error.to_string().contains("training.precision = \"f16\" needs a CUDA device"));
         assert!(!cpu.is_cuda() && cpu.name == "cpu");

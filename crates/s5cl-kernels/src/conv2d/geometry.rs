@@ -5,7 +5,7 @@ use candle_core::{Result, bail};
 use super::Conv2dConfig;
 
 /// Height, width and channels of one image's feature map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Map {
     pub(crate) height: usize,
     pub(crate) width: usize,
@@ -32,7 +32,7 @@ fn padded(length: usize, padding: usize) -> Option<usize> {
 }
 
 /// A convolution of known shapes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Geometry {
     pub(crate) batch: usize,
     pub(crate) input: Map,

@@ -1,12 +1,18 @@
 //! Two-dimensional convolution with all three passes.
 
+#[cfg(feature = "cuda")]
+mod cuda;
 pub(crate) mod direct;
 pub(crate) mod geometry;
+#[cfg(any(feature = "cuda", test))]
+pub(crate) mod launch;
 pub(crate) mod weight_gradient;
 
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
 use crate::product::Finish;
@@ -16,7 +22,7 @@ use direct::Direct;
 use geometry::Geometry;
 
 /// How the kernel moves over the map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Conv2dConfig {
     /// Step of the kernel in pixels, the same in both directions; at least 1.
     pub stride: usize,
@@ -60,7 +66,7 @@ impl Conv2dConfig {
 /// # Errors
 ///
 /// If the shapes do not fit, there are no channels in or out, the result would be larger than
-/// memory can be, a tensor is not f32, or one is not on the CPU.
+/// memory can be, a tensor is not f32, or the tensors are not on one device.
 pub fn conv2d(maps: &Tensor, weight: &Tensor, config: Conv2dConfig) -> Result<Tensor> {
     let op = Conv2d { config, needs_input_gradient: maps.track_op() };
     maps.contiguous()?.apply_op2(&weight.contiguous()?, op)
@@ -93,6 +99,17 @@ impl CustomOp2 for Conv2d {
         Ok((CpuStorage::F32(out), shape.into()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        maps: &CudaStorage,
+        maps_layout: &Layout,
+        weight: &CudaStorage,
+        weight_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        cuda::forward(self, (maps, maps_layout), (weight, weight_layout))
+    }
+
     fn bwd(
         &self,
         maps: &Tensor,
@@ -100,6 +117,10 @@ impl CustomOp2 for Conv2d {
         _result: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if maps.device().is_cuda() {
+            return cuda::backward(self, maps, weight, gradient);
+        }
         let geometry = Geometry::new(maps.dims(), weight.dims(), self.config)?;
         let gradient = gradient.contiguous()?;
         let gradient = Values::of(&gradient, self.name())?;

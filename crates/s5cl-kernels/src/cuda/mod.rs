@@ -3,15 +3,14 @@
 //! The code that starts kernels is generic over [`Gpu`], so that it runs twice: on a device through
 //! candle, and in tests on the CPU, where the same kernels are compiled as C++ and their threads
 //! take turns (`emulated.hpp`). Kernels lie as `.cu` files beside the code that starts them.
-#![cfg_attr(
-    not(feature = "cuda"),
-    expect(dead_code, reason = "without a device only the tests of the kernels start them")
-)]
 
 #[cfg(feature = "cuda")]
 mod device;
 #[cfg(test)]
 pub(crate) mod emulated;
+pub(crate) mod library;
+pub(crate) mod maps;
+pub(crate) mod stored;
 
 use std::ffi::c_void;
 use std::marker::PhantomData;

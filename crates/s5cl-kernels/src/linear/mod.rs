@@ -1,8 +1,14 @@
 //! A linear layer with all three passes.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(any(feature = "cuda", test))]
+mod launch;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -43,7 +49,8 @@ const PACK_INPUTS: usize = 16;
 ///
 /// # Errors
 ///
-/// If the shapes do not fit, `in` or `out` is 0, a tensor is not f32, or one is not on the CPU.
+/// If the shapes do not fit, `in` or `out` is 0, a tensor is not f32, or the tensors are not on one
+/// device.
 pub fn linear(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     if let Some(bias) = bias
         && weight.dims().get(..1) != Some(bias.dims())
@@ -51,10 +58,10 @@ pub fn linear(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<
         bail!("linear: bias {:?} does not fit weight {:?}", bias.shape(), weight.shape())
     }
     let op = Linear { has_bias: bias.is_some(), needs_input_gradient: input.track_op() };
-    // candle's operations have a fixed number of operands: an empty one stands for none.
+    // candle's operations have a fixed number of operands: a number stands for none.
     let bias = match bias {
         Some(bias) => bias.contiguous()?,
-        None => Tensor::zeros(0, input.dtype(), input.device())?,
+        None => Tensor::zeros(1, input.dtype(), input.device())?,
     };
     input.contiguous()?.apply_op3(&weight.contiguous()?, &bias, op)
 }
@@ -101,6 +108,19 @@ impl CustomOp3 for Linear {
         Ok((CpuStorage::F32(out), shape.into()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        input: &CudaStorage,
+        input_layout: &Layout,
+        weight: &CudaStorage,
+        weight_layout: &Layout,
+        bias: &CudaStorage,
+        bias_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        cuda::forward(self, [(input, input_layout), (weight, weight_layout), (bias, bias_layout)])
+    }
+
     fn bwd(
         &self,
         input: &Tensor,
@@ -109,6 +129,10 @@ impl CustomOp3 for Linear {
         _result: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if input.device().is_cuda() {
+            return cuda::backward(self, [input, weight, bias], gradient).map(Into::into);
+        }
         let (in_dim, out_dim) = dims(input.shape(), weight.shape())?;
         let gradient = gradient.contiguous()?;
         let gradient = Values::of(&gradient, self.name())?;

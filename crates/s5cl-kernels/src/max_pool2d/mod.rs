@@ -1,9 +1,15 @@
 //! Max pooling with overlapping windows and padding, with a gradient.
 
 pub(crate) mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(any(feature = "cuda", test))]
+pub(crate) mod launch;
 
 use std::sync::OnceLock;
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 use crate::values::{Values, operand};
@@ -27,7 +33,7 @@ use crate::window::Window;
 ///
 /// If the padding exceeds half of the kernel (a window could lie outside the map), the window
 /// does not fit or is out of its range, the maps have no pixels or channels, or the tensor is not
-/// an f32 tensor on the CPU.
+/// f32.
 pub fn max_pool2d(maps: &Tensor, kernel: usize, stride: usize, padding: usize) -> Result<Tensor> {
     let winners = maps.track_op().then(OnceLock::new);
     maps.contiguous()?.apply_op1(MaxPool2d { kernel, stride, padding, winners })
@@ -53,7 +59,14 @@ struct MaxPool2d {
     stride: usize,
     padding: usize,
     /// Which place of its window gave each value, for the backward pass, if there will be one.
-    winners: Option<OnceLock<Vec<u8>>>,
+    winners: Option<OnceLock<Winners>>,
+}
+
+/// Places in windows, counted in reading order.
+enum Winners {
+    Cpu(Vec<u8>),
+    #[cfg(feature = "cuda")]
+    Cuda(crate::cuda::Memory<crate::cuda::CudaGpu, u8>),
 }
 
 impl MaxPool2d {
@@ -85,16 +98,26 @@ impl CustomOp1 for MaxPool2d {
             Some(kept) => {
                 let mut winners = vec![0; out.len()];
                 cpu::max_pool2d_forward(maps, &mut out, Some(&mut winners), &window, channels);
-                kept.get_or_init(|| winners);
+                kept.get_or_init(|| Winners::Cpu(winners));
             }
         }
         let shape = (batch, window.out_height(), window.out_width(), channels);
         Ok((CpuStorage::F32(out), shape.into()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, maps: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        cuda::forward(self, maps, layout)
+    }
+
     fn bwd(&self, maps: &Tensor, _result: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let Some(winners) = self.winners.as_ref().and_then(OnceLock::get) else {
-            bail!("max_pool2d: backward before forward")
+        let winners = match self.winners.as_ref().and_then(OnceLock::get) {
+            Some(Winners::Cpu(winners)) => winners,
+            #[cfg(feature = "cuda")]
+            Some(Winners::Cuda(winners)) => {
+                return cuda::backward(self, winners, maps, gradient).map(Some);
+            }
+            None => bail!("max_pool2d: backward before forward"),
         };
         let (_, window, channels) = self.geometry(maps.shape())?;
         let gradient = gradient.contiguous()?;

@@ -1,163 +1,116 @@
-//! From images to the last layer's maps.
+//! From images to the last layer's maps, on any device.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::Result;
 
-use super::Network;
-use super::buffers::Buffers;
+use super::passes::Passes;
 use super::plan::{Layer, Plan};
-use crate::batch_norm::affine::Affine;
-use crate::batch_norm::passes::Moments;
-use crate::conv2d;
-use crate::global_average_pool::global_average_pool_forward;
-use crate::max_pool2d::cpu::max_pool2d_forward;
-use crate::product::{Finish, Start};
-use crate::values::Values;
 
 /// What a pass that learns keeps for the way back.
-pub(super) struct Tape {
-    pub(super) plan: Plan,
-    /// What each layer gave; empty for the images.
-    pub(super) values: Vec<Vec<f32>>,
-    /// Of each batch normalization.
-    pub(super) moments: Vec<Moments>,
-    pub(super) affines: Vec<Affine>,
-    /// Which place of its window gave each value, for max pools.
-    pub(super) winners: Vec<Vec<u8>>,
+pub(super) struct Tape<Maps, Norm, Winners> {
+    /// The images, and what each layer gave.
+    pub(super) values: Vec<Maps>,
+    /// By layer.
+    pub(super) norms: Vec<Option<Norm>>,
+    pub(super) winners: Vec<Option<Winners>>,
 }
 
+/// The [`Tape`] of a device.
+pub(super) type TapeOf<P> = Tape<<P as Passes>::Maps, <P as Passes>::Norm, <P as Passes>::Winners>;
+
 /// A pass that learns. The result is the last of the tape's values.
-pub(super) fn train(
-    plan: Plan,
-    images: &[f32],
-    parameters: &[Values<'_>],
-    buffers: &mut Buffers,
-) -> Result<Tape> {
-    let n_layers = plan.layers.len();
-    let mut values: Vec<Vec<f32>> = Vec::with_capacity(n_layers);
-    let (mut moments, mut affines) = (Vec::new(), Vec::new());
-    let mut winners = vec![Vec::new(); n_layers];
-    for (index, layer) in plan.layers.iter().enumerate() {
-        let mut out = match layer {
-            Layer::Images => Vec::new(),
-            _ => buffers.take(plan.len(index)),
-        };
-        let given = |layer: usize| if layer == 0 { images } else { values[layer].as_slice() };
-        match *layer {
+pub(super) fn train<P: Passes>(passes: &mut P, images: P::Maps) -> Result<TapeOf<P>> {
+    let layers = passes.plan().layers.clone();
+    let mut values = Vec::with_capacity(layers.len());
+    values.push(images);
+    let (mut norms, mut winners) = (vec![None], vec![None]);
+    for (index, layer) in layers.into_iter().enumerate().skip(1) {
+        let mut out = passes.room(index)?;
+        let (mut norm, mut places) = (None, None);
+        match layer {
             Layer::Images => {}
             Layer::Conv2d { input, weight, .. } => {
-                let geometry = plan.geometry(index)?;
-                let weight = &parameters[weight];
-                conv2d::forward(geometry, given(input), weight, &mut out, Finish::OVERWRITE);
+                passes.convolution(index, weight, &values[input], &mut out)?;
             }
-            Layer::BatchNorm { input, residual, relu, epsilon, weight, .. } => {
-                let of_batch = Moments::of(given(input), plan.maps[index].channels);
-                let Moments { mean, variance, .. } = &of_batch;
-                let (weight, bias) = (&parameters[weight], &parameters[weight + 1]);
-                let affine = Affine::new(weight, bias, mean, variance, epsilon);
-                affine.apply(given(input), residual.map(given), relu, &mut out);
-                moments.push(of_batch);
-                affines.push(affine);
+            Layer::BatchNorm { input, residual, norm: by } => {
+                let residual = residual.map(|residual| &values[residual]);
+                let kept = passes.normalization(index, &by, &values[input], residual, &mut out)?;
+                norm = Some(kept);
             }
             Layer::MaxPool2d { input, .. } => {
-                let mut places = vec![0; out.len()];
-                let channels = plan.maps[index].channels;
-                let window = plan.window(index)?;
-                max_pool2d_forward(given(input), &mut out, Some(&mut places), window, channels);
-                winners[index] = places;
+                places = Some(passes.max_pool(index, &values[input], &mut out)?);
             }
             Layer::GlobalAveragePool { input } => {
-                let channels = plan.maps[index].channels;
-                global_average_pool_forward(given(input), &mut out, channels);
+                passes.global_average_pool(index, input, &values[input], &mut out)?;
             }
         }
         values.push(out);
+        norms.push(norm);
+        winners.push(places);
     }
-    Ok(Tape { plan, values, moments, affines, winners })
+    Ok(Tape { values, norms, winners })
 }
 
 /// A pass that only computes: each batch normalization that is a convolution's only reader is
-/// applied to the convolution's sums before they are written.
-pub(super) fn evaluate(
-    network: &Network,
-    images: &Tensor,
-    parameters: &[&Tensor],
-    statistics: &[(&Tensor, &Tensor)],
-) -> Result<Tensor> {
-    let images = images.contiguous()?;
-    let plan = Plan::new(&network.layers, images.dims(), parameters)?;
-    let mut buffers = network.buffers.take(images.dims());
-    let owned: Result<Vec<Tensor>> = parameters.iter().map(|p| p.contiguous()).collect();
-    let owned = owned?;
-    let parameters: Result<Vec<Values<'_>>> =
-        owned.iter().map(|p| Values::of(p, "network")).collect();
-    let (parameters, pixels) = (parameters?, Values::of(&images, "network")?);
-    let readers = Readers::of(&plan);
-    let mut values: Vec<Vec<f32>> = vec![Vec::new(); plan.layers.len()];
-    for (index, layer) in plan.layers.iter().enumerate() {
-        if readers.is_computed_by_reader(&plan, index) {
+/// computed with it.
+pub(super) fn evaluate<P: Passes>(passes: &mut P, images: P::Maps) -> Result<P::Maps> {
+    let layers = passes.plan().layers.clone();
+    let readers = Readers::of(passes.plan());
+    // Nothing where a layer is computed by its reader, or was read for the last time.
+    let mut values: Vec<Option<P::Maps>> = Vec::with_capacity(layers.len());
+    values.push(Some(images));
+    for (index, layer) in layers.iter().enumerate().skip(1) {
+        if readers.is_computed_by_reader(&layers, index) {
+            values.push(None);
             continue;
         }
-        let mut out = match layer {
-            Layer::Images => continue,
-            _ => buffers.take(plan.len(index)),
+        let mut out = passes.room(index)?;
+        let given = |layer: usize| match &values[layer] {
+            Some(maps) => Ok(maps),
+            None => candle_core::bail!("network: layer {layer} is read after its last reader"),
         };
-        let given = |layer: usize| if layer == 0 { &*pixels } else { values[layer].as_slice() };
         match *layer {
             Layer::Images => {}
             Layer::Conv2d { input, weight, .. } => {
-                let geometry = plan.geometry(index)?;
-                let weight = &parameters[weight];
-                conv2d::forward(geometry, given(input), weight, &mut out, Finish::OVERWRITE);
+                passes.convolution(index, weight, given(input)?, &mut out)?;
             }
-            Layer::BatchNorm { input, residual, relu, epsilon, weight, statistics: of } => {
-                let (mean, variance) = statistics[of];
-                let channels = [plan.maps[index].channels];
-                if mean.dims() != channels || variance.dims() != channels {
-                    let got = [mean.dims(), variance.dims()];
-                    bail!("network: statistics of shapes {got:?} for {channels:?} channels")
-                }
-                let wide = |tensor: &Tensor| -> Result<Vec<f64>> {
-                    Ok(tensor.to_vec1::<f32>()?.into_iter().map(f64::from).collect())
-                };
-                let (gain, bias) = (&parameters[weight], &parameters[weight + 1]);
-                let affine = Affine::new(gain, bias, &wide(mean)?, &wide(variance)?, epsilon);
-                match plan.layers[input] {
+            Layer::BatchNorm { input, residual, norm } => {
+                let residual = residual.map(given).transpose()?;
+                match layers[input] {
                     Layer::Conv2d { input: before, weight, .. }
-                        if readers.is_computed_by_reader(&plan, input) =>
+                        if readers.is_computed_by_reader(&layers, input) =>
                     {
-                        let finish = Finish {
-                            start: residual.map_or(Start::Zero, |r| Start::Other(given(r))),
-                            affine: Some(&affine),
-                            relu,
-                        };
-                        let geometry = plan.geometry(input)?;
-                        let weight = &parameters[weight];
-                        conv2d::forward(geometry, given(before), weight, &mut out, finish);
+                        let (convolution, maps) = ((input, weight), given(before)?);
+                        passes.normalized_convolution(
+                            convolution,
+                            &norm,
+                            maps,
+                            residual,
+                            &mut out,
+                        )?;
                     }
-                    _ => affine.apply(given(input), residual.map(given), relu, &mut out),
+                    _ => {
+                        let maps = given(input)?;
+                        passes.known_normalization(index, &norm, maps, residual, &mut out)?;
+                    }
                 }
             }
             Layer::MaxPool2d { input, .. } => {
-                let (window, channels) = (plan.window(index)?, plan.maps[index].channels);
-                max_pool2d_forward(given(input), &mut out, None, window, channels);
+                passes.known_max_pool(index, given(input)?, &mut out)?;
             }
             Layer::GlobalAveragePool { input } => {
-                let channels = plan.maps[index].channels;
-                global_average_pool_forward(given(input), &mut out, channels);
+                passes.global_average_pool(index, input, given(input)?, &mut out)?;
             }
         }
-        values[index] = out;
+        values.push(Some(out));
         for read in readers.last_read_by(index) {
-            buffers.give(std::mem::take(&mut values[*read]));
+            if let Some(maps) = values[*read].take() {
+                passes.give(maps);
+            }
         }
     }
-    let result = values.pop();
-    network.buffers.give(buffers);
-    match result {
-        Some(result) if plan.layers.len() > 1 => {
-            Tensor::from_vec(result, plan.result(), images.device())
-        }
-        _ => Ok(images.detach()),
+    match values.pop().flatten() {
+        Some(result) => Ok(result),
+        None => candle_core::bail!("network: there is no last layer"),
     }
 }
 
@@ -171,9 +124,10 @@ struct Readers {
 
 impl Readers {
     fn of(plan: &Plan) -> Self {
-        let n_layers = plan.layers.len();
+        let layers = &plan.layers;
+        let n_layers = layers.len();
         let (mut count, mut only_reader) = (vec![0; n_layers], vec![0; n_layers]);
-        for (index, layer) in plan.layers.iter().enumerate() {
+        for (index, layer) in layers.iter().enumerate() {
             for input in layer.inputs() {
                 count[input] += 1;
                 only_reader[input] = index;
@@ -182,11 +136,11 @@ impl Readers {
         let mut readers = Self { count, only_reader, last_read: vec![Vec::new(); n_layers] };
         // Indices rise with time, so the last to be noted is the last reader.
         let mut last: Vec<Option<usize>> = vec![None; n_layers];
-        for (index, layer) in plan.layers.iter().enumerate() {
+        for (index, layer) in layers.iter().enumerate() {
             for input in layer.inputs() {
-                if readers.is_computed_by_reader(plan, input) {
+                if readers.is_computed_by_reader(layers, input) {
                     // The convolution is computed by this layer, and so its input read by it.
-                    plan.layers[input].inputs().for_each(|before| last[before] = Some(index));
+                    layers[input].inputs().for_each(|before| last[before] = Some(index));
                 } else {
                     last[input] = Some(index);
                 }
@@ -201,9 +155,9 @@ impl Readers {
     }
 
     /// Whether a layer is a convolution that only a batch normalization reads.
-    fn is_computed_by_reader(&self, plan: &Plan, layer: usize) -> bool {
-        let reader = plan.layers[self.only_reader[layer]];
-        matches!(plan.layers[layer], Layer::Conv2d { .. })
+    fn is_computed_by_reader(&self, layers: &[Layer], layer: usize) -> bool {
+        let reader = layers[self.only_reader[layer]];
+        matches!(layers[layer], Layer::Conv2d { .. })
             && self.count[layer] == 1
             && matches!(reader, Layer::BatchNorm { input, residual, .. }
                 if input == layer && residual != Some(layer))

@@ -7,20 +7,32 @@
 
 mod backward;
 mod buffers;
+mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod forward;
+#[cfg(any(feature = "cuda", test))]
+mod gpu;
 mod graph;
+mod passes;
 mod plan;
+mod precision;
 #[cfg(test)]
 mod tests;
 
 use std::sync::{Arc, Mutex, OnceLock};
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor, bail};
 
 use crate::Conv2dConfig;
+use crate::batch_norm::passes::Moments;
+use crate::values::Values;
 use buffers::Store;
+use cpu::Cpu;
 use graph::{Core, Shared};
-use plan::Layer;
+use plan::{Layer, Normalization, Plan};
+
+pub use precision::Precision;
 
 /// Maps inside of a network: the images, or what a layer gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +80,10 @@ pub struct Network {
     layers: Vec<Layer>,
     n_parameters: usize,
     n_statistics: usize,
-    buffers: Store,
+    precision: Precision,
+    buffers: Store<Vec<f32>>,
+    #[cfg(feature = "cuda")]
+    cuda_buffers: cuda::CudaStore,
 }
 
 /// What [`Network::train`] gives.
@@ -91,6 +106,15 @@ pub struct BatchStatistics {
     pub variance: Tensor,
 }
 
+impl BatchStatistics {
+    fn on_cpu(moments: &Moments) -> Result<Self> {
+        let mean: Vec<f32> = moments.mean.iter().map(|&m| m as f32).collect();
+        let variance: Vec<f32> = moments.unbiased_variance().map(|v| v as f32).collect();
+        let device = &Device::Cpu;
+        Ok(Self { mean: Tensor::new(mean, device)?, variance: Tensor::new(variance, device)? })
+    }
+}
+
 impl Default for Network {
     fn default() -> Self {
         Self::new()
@@ -105,8 +129,18 @@ impl Network {
             layers: vec![Layer::Images],
             n_parameters: 0,
             n_statistics: 0,
+            precision: Precision::F32,
             buffers: Store::default(),
+            #[cfg(feature = "cuda")]
+            cuda_buffers: Store::default(),
         }
+    }
+
+    /// The same layers, computed in another type on CUDA devices. On the CPU its passes fail unless
+    /// it is [`Precision::F32`], with which a network is made.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// What the network is given: f32 `[batch, height, width, channels]`.
@@ -134,8 +168,10 @@ impl Network {
         let (weight, statistics) = (self.n_parameters, self.n_statistics);
         self.n_parameters += 2;
         self.n_statistics += 1;
+        let has_residual = residual.is_some();
+        let norm = Normalization { has_residual, relu, epsilon, weight, statistics };
         let residual = residual.map(|maps| maps.0);
-        self.add(Layer::BatchNorm { input: input.0, residual, relu, epsilon, weight, statistics })
+        self.add(Layer::BatchNorm { input: input.0, residual, norm })
     }
 
     /// Adds [`crate::max_pool2d`].
@@ -166,13 +202,15 @@ impl Network {
     ///
     /// # Errors
     ///
-    /// If the number of parameters or a shape does not fit, or a tensor is not f32 on the CPU.
+    /// If the number of parameters or a shape does not fit, a tensor is not f32, the tensors are not
+    /// on one device, or this does not have the network's precision.
     pub fn train(&self, images: &Tensor, parameters: &[&Tensor]) -> Result<NetworkOutput> {
         self.check_counts(parameters.len(), self.n_statistics)?;
         let parameters: Result<Vec<Tensor>> = parameters.iter().map(|p| p.contiguous()).collect();
         let parameters = parameters?;
         let shared = Arc::new(Shared::default());
-        let token = graph::attached(&parameters, &shared)?;
+        self.precision.check(images.device())?;
+        let token = graph::attached(&parameters, &shared, images.device())?;
         let statistics = Arc::new(OnceLock::new());
         let core = Core {
             network: self.clone(),
@@ -180,20 +218,13 @@ impl Network {
             parameters,
             shared,
             statistics: statistics.clone(),
-            tape: Mutex::default(),
+            kept: Mutex::default(),
         };
         let maps = images.contiguous()?.apply_op2(&token, core)?;
-        let Some(moments) = statistics.get() else {
-            bail!("network: {:?} has no implementation here", images.device())
-        };
-        let device = images.device();
-        let statistics = moments.iter().map(|moments| {
-            let mean: Vec<f32> = moments.mean.iter().map(|&m| m as f32).collect();
-            let variance: Vec<f32> = moments.unbiased_variance().map(|v| v as f32).collect();
-            let (mean, variance) = (Tensor::new(mean, device)?, Tensor::new(variance, device)?);
-            Ok(BatchStatistics { mean, variance })
-        });
-        Ok(NetworkOutput { maps, statistics: statistics.collect::<Result<_>>()? })
+        match statistics.get() {
+            Some(statistics) => Ok(NetworkOutput { maps, statistics: statistics.clone() }),
+            None => bail!("network: {:?} has no implementation here", images.device()),
+        }
     }
 
     /// A pass that only computes, with known statistics, mean and variance of each batch
@@ -201,8 +232,8 @@ impl Network {
     ///
     /// # Errors
     ///
-    /// If the number of parameters or statistics or a shape does not fit, or a tensor is not f32
-    /// on the CPU.
+    /// If the number of parameters or statistics or a shape does not fit, a tensor is not f32, the
+    /// tensors are not on one device, or this does not have the network's precision.
     pub fn evaluate(
         &self,
         images: &Tensor,
@@ -210,7 +241,35 @@ impl Network {
         statistics: &[(&Tensor, &Tensor)],
     ) -> Result<Tensor> {
         self.check_counts(parameters.len(), statistics.len())?;
-        forward::evaluate(self, images, parameters, statistics)
+        self.precision.check(images.device())?;
+        let images = images.contiguous()?;
+        let plan = Plan::new(&self.layers, images.dims(), parameters)?;
+        plan.check_statistics(statistics)?;
+        let parameters: Result<Vec<Tensor>> = parameters.iter().map(|p| p.contiguous()).collect();
+        let parameters = parameters?;
+        #[cfg(feature = "cuda")]
+        if images.device().is_cuda() {
+            return cuda::evaluate(self, &plan, &images, &parameters, statistics);
+        }
+        self.evaluate_on_cpu(&plan, &images, &parameters, statistics)
+    }
+
+    fn evaluate_on_cpu(
+        &self,
+        plan: &Plan,
+        images: &Tensor,
+        parameters: &[Tensor],
+        statistics: &[(&Tensor, &Tensor)],
+    ) -> Result<Tensor> {
+        let parameters: Result<Vec<Values<'_>>> =
+            parameters.iter().map(|p| Values::of(p, "network")).collect();
+        let (parameters, pixels) = (parameters?, Values::of(images, "network")?);
+        let mut buffers = self.buffers.take(images.dims());
+        let mut cpu = Cpu::new(plan, &parameters, statistics, &mut buffers);
+        let pixels = cpu.copy(&pixels);
+        let result = forward::evaluate(&mut cpu, pixels)?;
+        self.buffers.give(buffers);
+        Tensor::from_vec(result, plan.result(), images.device())
     }
 
     fn check_counts(&self, n_parameters: usize, n_statistics: usize) -> Result<()> {

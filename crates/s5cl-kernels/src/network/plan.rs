@@ -12,29 +12,27 @@ use crate::window::Window;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Layer {
     Images,
-    Conv2d {
-        input: usize,
-        config: Conv2dConfig,
-        weight: usize,
-    },
+    Conv2d { input: usize, config: Conv2dConfig, weight: usize },
+    BatchNorm { input: usize, residual: Option<usize>, norm: Normalization },
+    MaxPool2d { input: usize, kernel: usize, stride: usize, padding: usize },
+    GlobalAveragePool { input: usize },
+}
+
+/// What a batch normalization does beside reading maps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Normalization {
+    pub(super) has_residual: bool,
+    pub(super) relu: bool,
+    pub(super) epsilon: f64,
+    pub(super) weight: usize,
+    pub(super) statistics: usize,
+}
+
+impl Normalization {
     /// The bias follows the weight.
-    BatchNorm {
-        input: usize,
-        residual: Option<usize>,
-        relu: bool,
-        epsilon: f64,
-        weight: usize,
-        statistics: usize,
-    },
-    MaxPool2d {
-        input: usize,
-        kernel: usize,
-        stride: usize,
-        padding: usize,
-    },
-    GlobalAveragePool {
-        input: usize,
-    },
+    pub(super) fn bias(&self) -> usize {
+        self.weight + 1
+    }
 }
 
 impl Layer {
@@ -96,9 +94,9 @@ impl Plan {
                 self.geometries[index] = Some(geometry);
                 Ok(geometry.output)
             }
-            Layer::BatchNorm { input, residual, weight, .. } => {
+            Layer::BatchNorm { input, residual, norm } => {
                 let map = self.maps[input];
-                for parameter in &parameters[weight..weight + 2] {
+                for parameter in &parameters[norm.weight..=norm.bias()] {
                     if parameter.dims() != [map.channels] {
                         bail!("batch_norm of {map:?} got {:?}", parameter.shape())
                     }
@@ -121,6 +119,28 @@ impl Plan {
                 Ok(Map { height: 1, width: 1, channels: self.maps[input].channels })
             }
         }
+    }
+
+    /// Channels of each normalization.
+    #[cfg(feature = "cuda")]
+    pub(super) fn norm_channels(&self) -> impl Iterator<Item = usize> {
+        let layers = self.layers.iter().zip(&self.maps);
+        let norms = layers.filter(|(layer, _)| matches!(layer, Layer::BatchNorm { .. }));
+        norms.map(|(_, map)| map.channels)
+    }
+
+    /// Fails where known statistics do not fit their normalization.
+    pub(super) fn check_statistics(&self, statistics: &[(&Tensor, &Tensor)]) -> Result<()> {
+        for (layer, map) in self.layers.iter().zip(&self.maps) {
+            let Layer::BatchNorm { norm, .. } = layer else { continue };
+            let (mean, variance) = statistics[norm.statistics];
+            let channels = [map.channels];
+            if mean.dims() != channels || variance.dims() != channels {
+                let got = [mean.dims(), variance.dims()];
+                bail!("network: statistics of shapes {got:?} for {channels:?} channels")
+            }
+        }
+        Ok(())
     }
 
     /// Values that a layer gives for the batch.

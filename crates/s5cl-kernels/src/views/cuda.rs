@@ -1,5 +1,4 @@
 //! Tiles and views on CUDA devices.
-#![expect(unsafe_code, reason = "numbers of 16 bits go to and from the device as they are")]
 
 use candle_core::cuda_backend::WrapErr;
 use candle_core::{DType, Device, Result, Tensor, bail};
@@ -7,12 +6,7 @@ use half::{bf16, f16};
 
 use super::ViewRequest;
 use super::launch::{Normalization, Output, Tiles, bytes_of};
-use crate::cuda::{CudaGpu, Plain};
-
-// SAFETY: 16 bits, any of which are a number.
-unsafe impl Plain for bf16 {}
-// SAFETY: as above.
-unsafe impl Plain for f16 {}
+use crate::cuda::CudaGpu;
 
 /// Tiles on a CUDA device of candle.
 pub(super) struct OnDevice {

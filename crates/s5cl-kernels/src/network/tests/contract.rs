@@ -7,7 +7,7 @@ use super::cases::{Case, conv, residual, wide};
 use super::reference::{Plain, Step};
 use crate::checks::{drawn, gradient, refusal, same_on_any_threads, values};
 use crate::simd::with_one_instruction_set;
-use crate::{Network, NetworkOutput};
+use crate::{Network, NetworkOutput, Precision};
 
 /// Drawn images and parameters, all of them variables.
 fn inputs(plain: &Plain) -> Result<(Var, Vec<Var>)> {
@@ -235,6 +235,22 @@ fn network_refuses_shapes_that_do_not_fit() {
     let residual = block(2).network();
     let parts = ["residual", "height: 9, width: 8", "height: 5, width: 4"];
     assert_refused(&residual, images, &[weight, &[3], &[3]], &parts);
+}
+
+#[test]
+fn network_refuses_precisions_that_a_cpu_does_not_have() -> Result<()> {
+    let images = drawn(1, &[1, 2, 3, 1])?;
+    for precision in [Precision::Tf32, Precision::Bf16, Precision::F16] {
+        let network = Network::new().with_precision(precision);
+        for message in
+            [refusal(network.train(&images, &[])), refusal(network.evaluate(&images, &[], &[]))]
+        {
+            let expected = format!("precision {precision:?} is for CUDA devices; on Cpu");
+            assert!(message.contains(&expected), "{message}");
+        }
+    }
+    Network::new().with_precision(Precision::F32).train(&images, &[])?;
+    Ok(())
 }
 
 #[test]

@@ -2,5 +2,6 @@
 
 mod cases;
 mod contract;
+mod gpu;
 mod reference;
 mod values;

@@ -9,16 +9,16 @@ use crate::conv2d::geometry::Geometry;
 use crate::{Conv2dConfig, winograd};
 
 /// A dozen layers in f32, each normalized: three times what is measured, as all of these.
-const VALUE: f64 = 3e-6;
+pub(super) const VALUE: f64 = 3e-6;
 /// Sums over thousands of values, in f32 within a block; means are measured against deviations.
-const STATISTIC: f64 = 1.5e-5;
+pub(super) const STATISTIC: f64 = 1.5e-5;
 /// Distance of the reference's finite differences: no ReLU and no maximum changes sides in it.
 const DISTANCE: f64 = 1e-7;
 /// Their error, against the size of the terms that are added.
 const DIFFERENCE: f64 = 1e-6;
 
 /// Images, then parameters: drawn, in a size that keeps maps alive.
-fn drawn(plain: &Plain) -> (Vec<f64>, Vec<Vec<f64>>) {
+pub(super) fn drawn(plain: &Plain) -> (Vec<f64>, Vec<Vec<f64>>) {
     let wide = |values: Vec<f32>| values.into_iter().map(f64::from).collect::<Vec<f64>>();
     let parameter = |(index, shape): (usize, &Vec<usize>)| {
         let values = wide(draw(10 + index as u64, shape.iter().product()));

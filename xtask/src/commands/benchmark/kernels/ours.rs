@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::VarBuilder;
-use s5cl_backbone::{Mode, Model, ModelConfig, Parameters};
+use s5cl_backbone::{Mode, Model, ModelConfig, Parameters, Precision};
 use s5cl_kernels::{
     Conv2dConfig, CrossEntropyConfig, batch_norm_train, conv2d, cross_entropy, max_pool2d,
 };
@@ -82,7 +82,8 @@ fn inference(images: Images) -> Result<Call> {
 /// A network whose embeddings are the outputs; the classifier behind them is as small as can be.
 pub(super) fn model(encoder: &str, builder: &VarBuilder<'_>) -> Result<Model> {
     let encoder = encoder.to_owned();
-    Model::new(&ModelConfig { encoder, embedding_dim: OUTPUTS, n_classes: 1 }, builder)
+    let precision = Precision::F32;
+    Model::new(&ModelConfig { encoder, embedding_dim: OUTPUTS, n_classes: 1, precision }, builder)
 }
 
 /// The same weights as constants, for which nothing is kept.

@@ -1,5 +1,12 @@
 //! The mean over all pixels of a map.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(any(feature = "cuda", test))]
+pub(crate) mod launch;
+
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -21,7 +28,7 @@ use crate::values::{Values, operand};
 ///
 /// # Errors
 ///
-/// If the maps have no pixels or channels, or are not an f32 tensor of that rank on the CPU.
+/// If the maps have no pixels or channels, or are not an f32 tensor of that rank.
 pub fn global_average_pool(maps: &Tensor) -> Result<Tensor> {
     maps.contiguous()?.apply_op1(GlobalAveragePool)
 }
@@ -51,7 +58,16 @@ impl CustomOp1 for GlobalAveragePool {
         Ok((CpuStorage::F32(out), (batch, channels).into()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, maps: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        cuda::forward(maps, layout)
+    }
+
     fn bwd(&self, maps: &Tensor, _result: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        #[cfg(feature = "cuda")]
+        if maps.device().is_cuda() {
+            return cuda::backward(maps, gradient).map(Some);
+        }
         let (_batch, _pixels, channels) = geometry(maps.shape())?;
         let gradient = gradient.contiguous()?;
         let mut out = vec![0.0; maps.elem_count()];

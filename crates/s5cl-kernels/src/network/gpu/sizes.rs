@@ -1,0 +1,144 @@
+//! How a network lies in a GPU's memory.
+
+use candle_core::Result;
+
+use crate::batch_norm::launch::Rows;
+use crate::conv2d::geometry::{Geometry, Map};
+use crate::conv2d::launch::Weight;
+use crate::cuda::Pointer;
+use crate::cuda::stored::{Stored, wide};
+use crate::network::plan::{Layer, Plan};
+
+/// Values after which a part of a larger memory may start, so that every part is aligned.
+const ALIGNED: usize = 64;
+
+/// Where the parts of larger memories start, in values.
+pub(super) struct Sizes<'a> {
+    pub(super) plan: &'a Plan,
+    /// Of the images, filled up with zeros where only convolutions read them: these take whole
+    /// vectors of channels.
+    pub(super) image_channels: usize,
+    /// The gradient of each parameter.
+    pub(super) parameters: Vec<usize>,
+    pub(super) n_parameters: usize,
+    /// By parameter, those of convolutions in their order on the device.
+    weights: Vec<Option<Packed>>,
+    pub(super) n_weights: usize,
+    /// Two vectors, `[2, channels]`, of each normalization.
+    pub(super) norms: Vec<usize>,
+    pub(super) n_norms: usize,
+}
+
+/// A weight among all weights.
+#[derive(Clone, Copy)]
+struct Packed {
+    start: usize,
+    outputs: usize,
+    /// Of a group, as the weight is trained.
+    inputs: usize,
+    taps: usize,
+    padded_inputs: usize,
+}
+
+/// Takes `len` values behind those that were taken before.
+fn take(total: &mut usize, len: usize) -> usize {
+    let start = *total;
+    *total += len.next_multiple_of(ALIGNED);
+    start
+}
+
+impl<'a> Sizes<'a> {
+    pub(super) fn new<T: Stored>(plan: &'a Plan) -> Result<Self> {
+        let mut sizes = Self {
+            plan,
+            image_channels: image_channels::<T>(plan),
+            parameters: Vec::new(),
+            n_parameters: 0,
+            weights: Vec::new(),
+            n_weights: 0,
+            norms: Vec::new(),
+            n_norms: 0,
+        };
+        // Layers have their parameters and statistics in order.
+        for (index, layer) in plan.layers.iter().enumerate() {
+            match layer {
+                Layer::Conv2d { .. } => {
+                    let (trained, geometry) = (plan.geometry(index)?, sizes.geometry(index)?);
+                    let (outputs, taps) = (trained.output.channels, trained.taps());
+                    let inputs = trained.group_inputs();
+                    let padded_inputs = geometry.group_inputs();
+                    let len = outputs * taps * inputs;
+                    sizes.parameters.push(take(&mut sizes.n_parameters, len));
+                    let start = take(&mut sizes.n_weights, outputs * taps * padded_inputs);
+                    sizes.weights.push(Some(Packed {
+                        start,
+                        outputs,
+                        inputs,
+                        taps,
+                        padded_inputs,
+                    }));
+                }
+                Layer::BatchNorm { .. } => {
+                    let channels = plan.maps[index].channels;
+                    for _weight_and_bias in 0..2 {
+                        sizes.parameters.push(take(&mut sizes.n_parameters, channels));
+                        sizes.weights.push(None);
+                    }
+                    sizes.norms.push(take(&mut sizes.n_norms, 2 * channels));
+                }
+                Layer::Images | Layer::MaxPool2d { .. } | Layer::GlobalAveragePool { .. } => {}
+            }
+        }
+        Ok(sizes)
+    }
+
+    /// Of a convolution, with the images' channels as they are here.
+    pub(super) fn geometry(&self, layer: usize) -> Result<Geometry> {
+        let geometry = *self.plan.geometry(layer)?;
+        let reads_images = self.plan.layers[layer].inputs().any(|input| input == 0);
+        let channels = if reads_images { self.image_channels } else { geometry.input.channels };
+        Ok(Geometry { input: Map { channels, ..geometry.input }, ..geometry })
+    }
+
+    /// Pixels of the batch.
+    pub(super) fn pixels(&self, layer: usize) -> usize {
+        self.plan.batch * self.plan.maps[layer].pixels()
+    }
+
+    /// Values of a layer for the batch.
+    pub(super) fn len(&self, layer: usize) -> usize {
+        if layer == 0 { self.pixels(0) * self.image_channels } else { self.plan.len(layer) }
+    }
+
+    pub(super) fn rows(&self, layer: usize) -> Rows {
+        Rows { rows: self.pixels(layer), channels: self.plan.maps[layer].channels }
+    }
+
+    /// Whether the layer's values are f32 whatever the type of the maps: means that leave the
+    /// network.
+    pub(super) fn is_float(&self, layer: usize) -> bool {
+        let is_last = layer + 1 == self.plan.layers.len();
+        is_last && matches!(self.plan.layers[layer], Layer::GlobalAveragePool { .. })
+    }
+
+    /// A weight in both orders, `trained` at its own place and `stored` at that of all.
+    pub(super) fn weight<T>(
+        &self,
+        parameter: usize,
+        trained: Pointer<f32>,
+        stored: Pointer<T>,
+    ) -> Option<Weight<T>> {
+        let Packed { start, outputs, inputs, taps, padded_inputs } = self.weights[parameter]?;
+        let stored = stored.offset(start);
+        Some(Weight { trained, stored, outputs, inputs, taps, padded_inputs })
+    }
+}
+
+fn image_channels<T: Stored>(plan: &Plan) -> usize {
+    let channels = plan.maps[0].channels;
+    let mut readers = plan.layers.iter().filter(|layer| layer.inputs().any(|input| input == 0));
+    let fills =
+        readers.all(|layer| matches!(layer, Layer::Conv2d { config, .. } if config.groups == 1));
+    let is_read = plan.layers.len() > 1;
+    if fills && is_read { channels.next_multiple_of(wide::<T>()) } else { channels }
+}
