@@ -125,7 +125,7 @@ impl Run<'_> {
             "preset": config.preset,
             "seed": config.seed,
             "device": self.options.device.name,
-            "precision": self.precision,
+            "precision": self.precision.to_string(),
             "steps": config.training.steps,
             "dataset": {
                 "name": experiment.dataset.name,

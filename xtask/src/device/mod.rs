@@ -181,10 +181,10 @@ impl fmt::Display for Named<'_> {
 
 #[cfg(test)]
 mod tests {
+    use s5cl_backbone::Precision;
     use s5cl_kernels::CudaDeviceInfo;
 
     use super::{Device, DeviceChoice, chosen, resolved};
-    use crate::config;
     use crate::failure::exit_code;
 
     fn devices() -> [CudaDeviceInfo; 2] {

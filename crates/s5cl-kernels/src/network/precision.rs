@@ -1,5 +1,7 @@
 //! The types in which a network computes.
 
+use std::fmt;
+
 use candle_core::{Device, Result, bail};
 
 /// The type in which maps and weights lie on a CUDA device while a network computes. Parameters,
@@ -17,6 +19,17 @@ pub enum Precision {
     /// IEEE half precision: 11 bits, and few exponents: gradients below 6e-8 vanish unless the loss
     /// is scaled.
     F16,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+        })
+    }
 }
 
 impl Precision {
