@@ -83,6 +83,7 @@ impl BatchSource for TissueBatches {
                 Some(pool) => Some(self.views(&pool.batch(step))?),
                 None => None,
             },
+            on_device: None,
         })
     }
 }

@@ -8,13 +8,15 @@ use s5cl_augment::Pipeline;
 use s5cl_data::{
     ClassBalancedSampler, DataError, Dataset, Draw, Loader, PoolSampler, ReferenceSampler,
 };
-use s5cl_random::stream;
+use s5cl_kernels::ViewRequest;
+use s5cl_random::{Stream, stream};
 use s5cl_trainer::{Batch, BatchSource, MethodKind, SourceError, Views};
 use tracing::info_span;
 
 use crate::config::{RunConfig, Sampler};
 use crate::experiment::Experiment;
 use crate::failure::boxed;
+use crate::gpu_views::request;
 use crate::tiles::unwrap_loader_error;
 
 /// Makes the batch of any step.
@@ -128,7 +130,41 @@ impl BatchMaker {
             labeled: self.views(&labeled, Role::Labeled)?,
             labels,
             unlabeled: unlabeled.transpose()?,
+            on_device: None,
         })
+    }
+
+    /// The batch of a step without its pixels, and what makes them of tiles on a GPU, in the order
+    /// of [`s5cl_trainer::DeviceViews`]; `place` says where the tile of a sample is.
+    pub(crate) fn requests(
+        &self,
+        step: u64,
+        place: impl Fn(usize) -> usize,
+    ) -> (Batch, Vec<ViewRequest>) {
+        let _span = info_span!("views").entered();
+        let mut requests = Vec::new();
+        let mut draw = |draws: &[Draw], role| -> Views {
+            for (pipeline, view) in [(&self.weak, 0), (&self.strong, 1)] {
+                requests.extend(draws.iter().map(|draw| {
+                    let mut random = self.key(draw, role, view);
+                    let plan = pipeline.draw((self.image_size, self.image_size), &mut random);
+                    request(place(draw.sample_idx), &plan)
+                }));
+            }
+            let side = self.image_size as usize;
+            let (weak, strong) = (Vec::new(), Vec::new());
+            Views { weak, strong, n_images: draws.len(), height: side, width: side }
+        };
+        let labeled = self.labeled.batch(step);
+        let labels = labeled.iter().filter_map(|draw| self.labels[draw.sample_idx]).collect();
+        let labeled = draw(&labeled, Role::Labeled);
+        let unlabeled = self.unlabeled.as_ref().map(|pool| draw(&pool.batch(step), Role::Pool));
+        (Batch { labeled, labels, unlabeled, on_device: None }, requests)
+    }
+
+    /// Side of the views in pixels.
+    pub(crate) fn image_size(&self) -> u32 {
+        self.image_size
     }
 
     /// The labels that the run hides of the unlabeled images of a step, to compare pseudo-labels
@@ -158,9 +194,14 @@ impl BatchMaker {
 
     /// The weak and the strong view of a tile.
     fn pair(&self, tile: &RgbImage, draw: &Draw, role: Role) -> [RgbImage; 2] {
-        let view = 4 * draw.repeat + role as u64;
-        let key = |view| stream(self.seed, draw.epoch, draw.sample_idx as u64, view);
-        [self.weak.apply(tile, &mut key(view)), self.strong.apply(tile, &mut key(view + 1))]
+        [(&self.weak, 0), (&self.strong, 1)]
+            .map(|(pipeline, view)| pipeline.apply(tile, &mut self.key(draw, role, view)))
+    }
+
+    /// The random numbers of a view: 0 is the weak one, 1 the strong one.
+    fn key(&self, draw: &Draw, role: Role, view: u64) -> Stream {
+        let view = 4 * draw.repeat + role as u64 + view;
+        stream(self.seed, draw.epoch, draw.sample_idx as u64, view)
     }
 
     fn views(&self, draws: &[Draw], role: Role) -> Result<Views, DataError> {

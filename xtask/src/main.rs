@@ -4,12 +4,12 @@ mod commands;
 
 mod config;
 mod experiment;
+mod resident;
 mod run_folder;
 mod tiles;
 
 mod batches;
 mod evaluation;
-#[cfg(test)]
 mod gpu_views;
 mod inference;
 mod outcome;

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,8 +11,8 @@ use candle_core::Tensor;
 use s5cl_backbone::{Model, ModelConfig, Parameters, Precision, load_weights};
 use s5cl_eval::ClassificationResult;
 use s5cl_trainer::{
-    Checkpoints, Event, LossScale, Method, Optimizer, Outcome, SourceError, StepRecord,
-    TrainConfig, TrainError, TrainState, WeightAverage, train, write_atomic,
+    BatchSource, Checkpoints, Event, LossScale, Method, Optimizer, Outcome, SourceError,
+    StepRecord, TrainConfig, TrainError, TrainState, WeightAverage, train, write_atomic,
 };
 use serde_json::Value;
 
@@ -23,6 +24,7 @@ use crate::failure::{Interrupted, boxed};
 use crate::inference::{Card, Predictor, write_weights};
 use crate::journal::Journal;
 use crate::pseudo_labels::PseudoLabelHealth;
+use crate::resident::ResidentBatches;
 use crate::run_folder::RunFolder;
 use crate::timing::SpanTimes;
 
@@ -119,7 +121,7 @@ impl<'a> Run<'a> {
             Checkpoints::new(self.folder.checkpoints(), config.checkpoint.keep, self.identity());
         let mut state = self.starting_state(&checkpoints)?;
         let first = state.steps();
-        let Options { workers, prefetch, quiet, times, should_stop, .. } = self.options;
+        let Options { quiet, times, should_stop, .. } = self.options;
         let journal = Journal::start(&self.folder, first, config.training.steps, *quiet)?;
         let journal = RefCell::new(journal);
         let mut listen = |event: Event| -> Result<(), SourceError> {
@@ -149,14 +151,14 @@ impl<'a> Run<'a> {
             normalization: self.experiment.normalization,
         };
         let steps = first..config.training.steps;
-        let mut source = PrefetchedBatches::new(self.maker.clone(), steps, *workers, *prefetch);
+        let mut source = self.batches(steps)?;
         times.reset();
         let outcome = train(
             &mut state,
             &method,
             &train_config,
             &checkpoints,
-            &mut source,
+            source.as_mut(),
             &mut validate,
             &mut listen,
             should_stop,
@@ -172,6 +174,28 @@ impl<'a> Run<'a> {
             views_share: times.views_share(),
             validation: self.folder.last_validation()?,
             journal: journal.into_inner(),
+        })
+    }
+
+    /// The batches of some steps: of views made on the GPU where all training images fit there.
+    fn batches(&self, steps: Range<u64>) -> Result<Box<dyn BatchSource>> {
+        let Options { device, workers, prefetch, .. } = self.options;
+        let labeled = self.experiment.labeled.iter().map(|(sample_idx, _)| *sample_idx);
+        let samples: Vec<usize> =
+            labeled.chain(self.experiment.unlabeled.iter().copied()).collect();
+        let resident = ResidentBatches::where_they_fit(
+            &self.maker,
+            &self.experiment.dataset,
+            &samples,
+            steps.clone(),
+            (*workers, *prefetch),
+            device,
+        )?;
+        Ok(match resident {
+            Some(resident) => Box::new(resident),
+            None => {
+                Box::new(PrefetchedBatches::new(self.maker.clone(), steps, *workers, *prefetch))
+            }
         })
     }
 

@@ -19,13 +19,34 @@ pub struct Views {
 }
 
 impl Views {
-    /// The first images.
+    /// The first images; black ones where the pixels are elsewhere.
     fn first(&self, n_images: usize) -> Self {
         let bytes = n_images * self.height * self.width * 3;
-        let first = |pixels: &[u8]| pixels[..bytes.min(pixels.len())].to_vec();
+        let first = |pixels: &[u8]| {
+            let mut first = pixels[..bytes.min(pixels.len())].to_vec();
+            first.resize(bytes, 0);
+            first
+        };
         Self { weak: first(&self.weak), strong: first(&self.strong), n_images, ..*self }
     }
 }
+
+/// The views of a whole batch where they were made on the device that trains.
+#[derive(Clone, Debug)]
+pub struct DeviceViews(
+    /// In the order of a batch: of the labeled images the weak ones, then the strong ones, and the
+    /// same of the unlabeled images; u8 `[n_views, height, width, 3]`.
+    pub Tensor,
+);
+
+impl PartialEq for DeviceViews {
+    /// Whether they are the same tensor: values are not read back from a device.
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id() == other.0.id()
+    }
+}
+
+impl Eq for DeviceViews {}
 
 /// One step's images. Unlabeled images have no label here, even where one exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +57,8 @@ pub struct Batch {
     pub labels: Vec<u32>,
     /// Images without; `None` where the method does not use them or the pool is empty.
     pub unlabeled: Option<Views>,
+    /// All views, where they are on the device already; those above then have no bytes.
+    pub on_device: Option<DeviceViews>,
 }
 
 impl Batch {
@@ -48,18 +71,23 @@ impl Batch {
     /// All views: of the labeled images the weak ones, then the strong ones, and the same of the
     /// unlabeled images; u8 `[n_views, height, width, 3]`.
     pub(crate) fn pixels(&self, upload: &mut Upload, device: &Device) -> Result<Tensor> {
+        if let Some(DeviceViews(pixels)) = &self.on_device {
+            return Ok(pixels.clone());
+        }
         let Views { height, width, .. } = self.labeled;
         let views = [Some(&self.labeled), self.unlabeled.as_ref()].into_iter().flatten();
         let parts: Vec<&[u8]> = views.flat_map(|views| [&views.weak[..], &views.strong]).collect();
         upload.send(&parts, (self.n_views(), height, width, 3), device)
     }
 
-    /// The first of so many parts of about the same size, with an image at least.
+    /// The first of so many parts of about the same size, with an image at least; only the size of
+    /// its images means anything where they are on a device.
     pub(crate) fn part(&self, n_parts: usize) -> Self {
         let part = |views: &Views| views.first(views.n_images.div_ceil(n_parts));
         let labeled = part(&self.labeled);
         let labels = self.labels.iter().take(labeled.n_images).copied().collect();
-        Self { labeled, labels, unlabeled: self.unlabeled.as_ref().map(part) }
+        let unlabeled = self.unlabeled.as_ref().map(part);
+        Self { labeled, labels, unlabeled, on_device: None }
     }
 }
 
@@ -91,7 +119,7 @@ mod tests {
             Views { weak, strong, n_images, height: 2, width: 1 }
         };
         let unlabeled = Some(views(9, 7));
-        Batch { labeled: views(5, 0), labels: vec![3, 1, 4, 1, 5], unlabeled }
+        Batch { labeled: views(5, 0), labels: vec![3, 1, 4, 1, 5], unlabeled, on_device: None }
     }
 
     #[test]

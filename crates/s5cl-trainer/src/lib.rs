@@ -35,7 +35,7 @@ mod state;
 mod error;
 
 pub use average::WeightAverage;
-pub use batch::{Batch, BatchSource, SourceError, Views};
+pub use batch::{Batch, BatchSource, DeviceViews, SourceError, Views};
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use error::TrainError;
 pub use event::{Event, StepRecord};

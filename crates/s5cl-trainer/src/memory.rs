@@ -111,7 +111,7 @@ mod tests {
     fn step_memory_is_not_told_of_the_cpu() {
         let views =
             Views { weak: vec![0; 3], strong: vec![0; 3], n_images: 1, height: 1, width: 1 };
-        let batch = Batch { labeled: views, labels: vec![0], unlabeled: None };
+        let batch = Batch { labeled: views, labels: vec![0], unlabeled: None, on_device: None };
         let measured = StepMemory::measure(&Device::Cpu, &batch, |_| Ok(()));
         assert!(matches!(measured, Ok(None)));
     }

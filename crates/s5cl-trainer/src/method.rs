@@ -233,7 +233,7 @@ mod tests {
         const MOST_OTHERS: usize = 16;
         let method = Method::new(MethodConfig { pseudo_ramp_steps: 1, ..config() })?;
         let (labeled, unlabeled) = (views(4, 32), Some(views(3, 32)));
-        let batch = Batch { labeled, labels: vec![0, 0, 1, 1], unlabeled };
+        let batch = Batch { labeled, labels: vec![0, 0, 1, 1], unlabeled, on_device: None };
         for name in ENCODERS {
             let (encoder, precision) = (name.into(), Precision::F32);
             let config = ModelConfig { encoder, embedding_dim: 8, n_classes: 2, precision };

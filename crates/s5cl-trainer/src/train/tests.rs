@@ -38,7 +38,7 @@ impl BatchSource for Stripes {
             return Err("no more batches".into());
         }
         let (labeled, unlabeled) = (Self::views(4, step), Some(Self::views(3, step)));
-        Ok(Batch { labeled, labels: vec![0, 0, 1, 1], unlabeled })
+        Ok(Batch { labeled, labels: vec![0, 0, 1, 1], unlabeled, on_device: None })
     }
 }
 
