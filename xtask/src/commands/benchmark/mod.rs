@@ -9,6 +9,7 @@ mod statistics;
 mod turns;
 
 mod data;
+mod gpu;
 pub(crate) mod kernels;
 mod label_efficiency;
 pub(crate) mod quick;
@@ -52,6 +53,8 @@ enum Suite {
     Data(data::Data),
     /// Views a second of the training step, beside the same step on plain candle
     TrainSpeed(train_speed::TrainSpeed),
+    /// A CUDA device: its results against the processor's, its speed against PyTorch's
+    Gpu(gpu::Gpu),
 }
 
 impl Args {
@@ -62,10 +65,11 @@ impl Args {
             Some(Suite::Kernels(suite)) => suite.run(),
             Some(Suite::Data(suite)) => suite.run(),
             Some(Suite::TrainSpeed(suite)) => suite.run(),
+            Some(Suite::Gpu(suite)) => suite.run(),
             None if self.quick => quick::run(&self.gate, self.out.as_deref(), self.json),
             None => {
                 let message =
-                    "name a suite (label-efficiency, kernels, data, train-speed), or --quick";
+                    "name a suite (label-efficiency, kernels, data, train-speed, gpu), or --quick";
                 Err(BadInput::new(message).into())
             }
         }
