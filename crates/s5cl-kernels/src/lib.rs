@@ -81,6 +81,7 @@ pub use similarity::{
     CrossContrast, Neighbors, Positives, Reduction, Segment, SimilarityPrecision, Temperature,
     TopK, contrast, contrast_with_precision, cross_contrast, nt_xent, sup_con,
     sup_con_anchor_losses, top_k, top_k_of_other_groups, top_k_tensors,
+    top_k_tensors_of_other_groups,
 };
 
 #[cfg(doctest)]

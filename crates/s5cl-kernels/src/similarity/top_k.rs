@@ -1,15 +1,13 @@
 //! The most similar keys of each query, without a matrix of similarities.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, bail};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::matrix;
 use super::pack::{Embeddings, PANEL, inverse_norm, norms, panels_len};
 use super::tile::{BLOCK, Epilogue, LANES, Operands};
 use crate::microkernel::Tile;
 use crate::simd::dispatch;
-use crate::values::Values;
 
 /// Most bytes of keys that are laid out for the search at a time.
 const CHUNK_BYTES: usize = 16 << 20;
@@ -96,7 +94,8 @@ pub fn top_k_of_other_groups(
     find(queries, keys, dim, search, Some(groups))
 }
 
-fn find(
+/// [`top_k`], or [`top_k_of_other_groups`] if there are groups, as many as there are rows.
+pub(super) fn find(
     queries: &[f32],
     keys: &[f32],
     dim: usize,
@@ -115,7 +114,7 @@ fn find(
     let queries = Embeddings { values: queries, dim, factors: &of_queries.factors };
     let excluded = Excluded { own: excludes_own, groups };
     let n_keys = keys.len() / dim;
-    let per_query = k.min(n_keys - usize::from(excludes_own && n_keys > 0));
+    let per_query = search.per_query(n_keys);
     let mut best = vec![Neighbor::NONE; queries.len() * per_query];
     for start in (0..n_keys).step_by(chunk_rows(dim)) {
         let end = n_keys.min(start + chunk_rows(dim));
@@ -136,28 +135,11 @@ fn find(
     })
 }
 
-/// [`top_k`] of tensors: indices and similarities.
-///
-/// # Shapes
-///
-/// - `queries`: f32 `[n_queries, dim]`; `keys`: f32 `[n_keys, dim]`
-/// - result: u32 and f32 `[n_queries, per_query]`, without gradient
-///
-/// # Errors
-///
-/// As [`top_k`], or if a tensor is not an f32 matrix on the CPU or the lengths of rows differ.
-pub fn top_k_tensors(queries: &Tensor, keys: &Tensor, search: TopK) -> Result<(Tensor, Tensor)> {
-    let ((n, dim), (_, key_dim)) = (matrix(queries, "top_k")?, matrix(keys, "top_k")?);
-    if dim != key_dim {
-        bail!("top_k: queries {:?} and keys {:?} differ in length", queries.shape(), keys.shape())
+impl TopK {
+    /// Room for the keys of each query.
+    pub(super) fn per_query(&self, n_keys: usize) -> usize {
+        self.k.min(n_keys - usize::from(self.excludes_own && n_keys > 0))
     }
-    let (queries, keys) = (queries.contiguous()?, keys.contiguous()?);
-    let neighbors =
-        top_k(&Values::of(&queries, "top_k")?, &Values::of(&keys, "top_k")?, dim, search)?;
-    let shape = (n, neighbors.per_query);
-    let device = queries.device();
-    let indices = Tensor::from_vec(neighbors.indices, shape, device)?;
-    Ok((indices, Tensor::from_vec(neighbors.similarities, shape, device)?))
 }
 
 /// Keys that are laid out at a time: whole blocks, one of them however long the rows are.

@@ -9,6 +9,8 @@ mod launch;
 mod problem;
 
 pub(super) mod cross;
+pub(super) mod top_k;
+
 mod split_rows;
 mod splits;
 

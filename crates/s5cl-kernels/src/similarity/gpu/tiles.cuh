@@ -146,17 +146,36 @@ DEVICE void multiply(Similarities& sums, Stream<Plan>& stream, const Pieces& pie
     }
 }
 
-// The same to more digits: the matrix instructions cut off what does not fit behind a sum, so that
-// long sums are made of short ones.
+// Adds the products of one piece as a sum of its own: the matrix instructions cut off what does not
+// fit behind a long sum.
+DEVICE void add_piece(Similarities& sums, const Stage& stage) {
+    const unsigned lane = threadIdx.x % WARP_SIZE, first = threadIdx.x / WARP_SIZE * 16;
+    uint32_t of_rows[CHUNK / 16][4];
+#pragma unroll
+    for (unsigned k = 0; k < CHUNK / 16; ++k) {
+        load_matrices(of_rows[k], stage.rows + place(first + lane % 16, 2 * k + lane / 16));
+    }
+#pragma unroll
+    for (unsigned n = 0; n < COLS / 16; ++n) {
+        float parts[2][4] = {};
+#pragma unroll
+        for (unsigned k = 0; k < CHUNK / 16; ++k) {
+            uint32_t of_cols[4];
+            const unsigned col = n * 16 + lane / 16 * 8 + lane % 8;
+            load_matrices(of_cols, stage.cols + place(col, 2 * k + lane / 8 % 2));
+            multiply_add_f16(parts[0], of_rows[k], {of_cols[0], of_cols[1]});
+            multiply_add_f16(parts[1], of_rows[k], {of_cols[2], of_cols[3]});
+        }
+#pragma unroll
+        for (unsigned i = 0; i < 8; ++i) sums[2 * n + i / 4][i % 4] += parts[i / 4][i % 4];
+    }
+}
+
+// `multiply` to more digits.
 template <class Plan>
 DEVICE void multiply_in_parts(Similarities& sums, Stream<Plan>& stream, const Pieces& pieces) {
     clear(sums);
-    for (unsigned piece = 0; piece < pieces.count(); ++piece) {
-        Similarities part;
-        clear(part);
-        multiply_piece(part, stream.take());
-        add(sums, part);
-    }
+    for (unsigned piece = 0; piece < pieces.count(); ++piece) add_piece(sums, stream.take());
 }
 
 // The weights of 16 rows and COLS columns as left operands of 16 bits.

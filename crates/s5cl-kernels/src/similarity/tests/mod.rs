@@ -2,8 +2,8 @@
 
 pub(super) mod cross;
 pub(super) mod dense;
+pub(super) mod top_k;
 
 mod cases;
 mod properties;
 mod square;
-mod top_k;
