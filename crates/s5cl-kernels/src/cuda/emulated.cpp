@@ -41,6 +41,8 @@ bool is_backwards;
 bool has_run;
 void (*start)(void**);
 void** start_arguments;
+// Behind the largest shared memory there is; reading there is an error.
+unsigned char* shared_end = nullptr;
 const char* kernel_name = "";
 unsigned char* stacks = nullptr;
 size_t n_stacks = 0;
@@ -169,6 +171,20 @@ void fiber() {
     fail("a thread went on after its end");
 }
 
+// Shared memory that ends, up to its alignment, where reading is an error.
+void make_shared(size_t bytes) {
+    const size_t page = sysconf(_SC_PAGESIZE);
+    if (bytes > SHARED_BYTES) fail("more shared memory than any GPU has");
+    if (!shared_end) {
+        void* memory = mmap(nullptr, SHARED_BYTES + page, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED) fail("no shared memory");
+        shared_end = static_cast<unsigned char*>(memory) + SHARED_BYTES;
+        mprotect(shared_end, page, PROT_NONE);
+    }
+    shared_memory = shared_end - (bytes + 1023) / 1024 * 1024;
+}
+
 void make_stacks(size_t n) {
     if (n <= n_stacks) return;
     if (stacks) munmap(stacks, n_stacks * STACK_BYTES);
@@ -187,7 +203,7 @@ void run_block(unsigned n_lanes) {
     alive = n_lanes;
     arrived = 0;
     for (Named& barrier : barriers) barrier = Named();
-    memset(shared_memory, 0xff, SHARED_BYTES);
+    memset(shared_memory, 0xff, shared_end - shared_memory);
     for (unsigned w = 0; w < n_warps; ++w) {
         Warp& warp = warps[w];
         warp.first = &lanes[w * WARP];
@@ -273,11 +289,8 @@ extern "C" int emulated_launch(const char* name, const unsigned* grid, const uns
     using namespace emulated;
     const auto found = kernels().find(name);
     if (found == kernels().end()) return 0;
-    if (!shared_memory) {
-        shared_memory = static_cast<unsigned char*>(aligned_alloc(1024, SHARED_BYTES));
-    }
     kernel_name = name;
-    if (shared_bytes > SHARED_BYTES) fail("more shared memory than any GPU has");
+    make_shared(shared_bytes);
     start = found->second;
     start_arguments = arguments;
     is_backwards = are_backwards != 0;

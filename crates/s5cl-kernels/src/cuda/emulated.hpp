@@ -1,9 +1,9 @@
 // CUDA's language for a C++ compiler: the threads of a block become fibers that hand over to each
 // other where a kernel synchronizes. A kernel that runs here computes what it would on a GPU, but
 // for rounding of the approximate instructions. What is checked on the way: reads and writes beyond
-// memory (a guard page behind every allocation), memory that nothing wrote (it holds NaN), barriers
-// that not all threads reach, asynchronous copies that nobody waited for, and, by running the
-// threads in the opposite order, results that depend on it.
+// memory (a guard page behind every allocation, and behind a launch's shared memory), memory that
+// nothing wrote (it holds NaN), barriers that not all threads reach, asynchronous copies that nobody
+// waited for, and, by running the threads in the opposite order, results that depend on it.
 #pragma once
 
 #include <cmath>
@@ -208,6 +208,7 @@ inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
     return result;
 }
 inline int __float2int_rn(float value) { return int(nearbyintf(value)); }
+inline float __fadd_rn(float a, float b) { return a + b; }
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __ffs(int bits) { return __builtin_ffs(bits); }

@@ -12,6 +12,7 @@ mod op;
 mod reduction;
 mod square;
 mod top_k;
+mod top_k_tensors;
 
 mod accurate;
 mod classes;
@@ -36,9 +37,8 @@ use candle_core::{Result, Tensor, bail};
 
 pub use cross_op::{CrossContrast, Positives, cross_contrast};
 pub use reduction::Reduction;
-pub use top_k::{
-    Neighbors, TopK, top_k, top_k_of_other_groups, top_k_tensors, top_k_tensors_of_other_groups,
-};
+pub use top_k::{Neighbors, TopK, top_k, top_k_of_other_groups};
+pub use top_k_tensors::{top_k_tensors, top_k_tensors_of_other_groups};
 
 /// What divides the similarities; above 0. Small values look at the nearest negatives only.
 #[derive(Clone, Copy, Debug)]

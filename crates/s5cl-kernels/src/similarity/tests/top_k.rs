@@ -99,6 +99,9 @@ pub(in crate::similarity) fn check_ties(find: &Find<'_>) -> Result<()> {
     let similarity = |i: u32| key(i as usize)[0] * 0.6 + key(i as usize)[1] * 0.8;
     expected.sort_by(|&a, &b| similarity(b).total_cmp(&similarity(a)).then(a.cmp(&b)));
     assert_eq!(found.indices, expected[..200]);
+    // Products that are 0 in f32, of either sign.
+    let found = find(&[1e-30], &[-1e-30, 0.0, 1e-30], 1, TopK { k: 3, ..search }, None)?;
+    assert_eq!(found.indices, [0, 1, 2]);
     Ok(())
 }
 
@@ -185,7 +188,7 @@ fn top_k_of_tensors_is_that_of_their_values() -> Result<()> {
     let found = top_k_tensors(&queries, &keys, search)?;
     assert_eq!(found.0.flatten_all()?.to_vec1::<u32>()?, indices);
     assert_eq!(found.1.flatten_all()?.to_vec1::<f32>()?, similarities);
-    let groups = [[0, 1, 2, 0, 1, 2].repeat(1), [0, 1, 2].repeat(10)];
+    let groups = [[0, 1, 2].repeat(2), [0, 1, 2].repeat(10)];
     let of_tensors = groups.each_ref().map(|g| Tensor::new(&g[..], &Device::Cpu).unwrap());
     let (of_queries, of_keys) = (&of_tensors[0], &of_tensors[1]);
     let found = top_k_tensors_of_other_groups(&queries, &keys, search, (of_queries, of_keys))?;

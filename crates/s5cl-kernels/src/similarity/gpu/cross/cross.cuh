@@ -176,8 +176,8 @@ DEVICE const float4& shares_at(const unsigned char* rows, unsigned row, unsigned
     return *reinterpret_cast<const float4*>(rows + place(row, unit));
 }
 
-// Adds products of shares, in f32 with all of its range: where a class is unlikely everywhere, small
-// shares are all that there is.
+// Adds products of shares, in f32 with all of its range: where a class is unlikely everywhere,
+// small shares are all that there is.
 DEVICE void add_shares(Similarities& products, Stream<CrossPlan>& stream, unsigned class_width) {
     const unsigned lane = threadIdx.x % WARP_SIZE, own = threadIdx.x / WARP_SIZE * 16 + lane / 4;
     for (unsigned piece = 0; piece < class_width / SHARES; ++piece) {
@@ -195,7 +195,8 @@ DEVICE void add_shares(Similarities& products, Stream<CrossPlan>& stream, unsign
                     for (unsigned i = 0; i < 2; ++i) {
                         const float4& a = of_rows[i];
                         float& product = products[n][2 * i + e];
-                        product = fmaf(a.x, b.x, fmaf(a.y, b.y, fmaf(a.z, b.z, fmaf(a.w, b.w, product))));
+                        product = fmaf(a.x, b.x, fmaf(a.y, b.y, product));
+                        product = fmaf(a.z, b.z, fmaf(a.w, b.w, product));
                     }
                 }
             }

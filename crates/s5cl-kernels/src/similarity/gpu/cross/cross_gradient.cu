@@ -1,9 +1,9 @@
 // The gradients of queries and of keys, the backward pass of queries against keys.
 //
-// cross_gradient_of_queries  Grid: tiles of 128 queries, slices of 128 numbers of a row, parts of the
-//                            keys. Block: 256 threads. Shared: the stream (72 KiB). A block has all
-//                            of its rows' sums, which nobody else adds to; similarities are computed
-//                            again. Weights and rows in two halves of f16, products and sums in f32.
+// cross_gradient_of_queries  Grid: tiles of 128 queries, slices of 128 numbers of a row, parts of
+//                            the keys. Block: 256 threads. Shared: the stream (72 KiB). A block has
+//                            sums of its own of its rows; similarities are computed again. Weights
+//                            and rows in two halves of f16, products and sums in f32.
 // cross_gradient_of_keys     The same with queries and keys in each other's place.
 // cross_finish               Grid: 256 numbers each of the gradient. Block: 256 threads. No dynamic
 //                            shared memory. Sums of the parts in order, in f64.
@@ -66,9 +66,10 @@ DEVICE void weigh(const Cross& cross, const typename Roles<OF_KEYS>::Row (&own)[
     add_shares(values, stream, cross.class_width);
     const float* const factors = OF_KEYS ? cross.queries.factors : cross.keys.factors;
     const float inverse = 1.0f / largest_factor(cross, OF_KEYS ? QUERIES : KEYS);
-    for_each<Col>(cross, values, col, [&](float& value, unsigned i, const Col& of_col, unsigned at) {
+    const auto scale = [&](float& value, unsigned i, const Col& of_col, unsigned at) {
         value = meet(cross, own[i], of_col) ? factors[at] * inverse * WEIGHT_SCALE * value : 0.0f;
-    });
+    };
+    for_each<Col>(cross, values, col, scale);
 }
 
 // Adds the weights times a chunk of the columns' numbers, of which `cols` and `rows` of a stage are

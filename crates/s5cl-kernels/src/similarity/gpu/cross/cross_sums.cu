@@ -2,10 +2,10 @@
 //
 // cross_rows    Grid: 8 rows each, queries and then keys. Block: 256 threads. No dynamic shared
 //               memory. Scales, biases and shares as the tiles take them.
-// cross_sums    Grid: tiles of 128 queries, parts of the keys. Block: 256 threads. Shared: the stream
-//               (72 KiB). Products in f32, sums in f64.
-// cross_losses  Grid: tiles of 128 queries. Block: 128 threads. No dynamic shared memory. Everything
-//               in f64; the last block to end adds up what all left, in order.
+// cross_sums    Grid: tiles of 128 queries, parts of the keys. Block: 256 threads. Shared: the
+//               stream (72 KiB). Products in f32, sums in f64.
+// cross_losses  Grid: tiles of 128 queries. Block: 128 threads. No dynamic shared memory.
+//               Everything in f64; the last block to end adds up what all left, in order.
 #include "cross.cuh"
 
 constexpr unsigned WARPS = THREADS / WARP_SIZE;
@@ -24,7 +24,9 @@ KERNEL(256) cross_rows(const __grid_constant__ Cross cross) {
     bool is_right = true;
     for (unsigned c = lane; c < cross.class_width; c += WARP_SIZE) {
         float share = 0.0f;
-        if (is_there && c < cross.n_classes) share = side.shares[size_t(index) * cross.n_classes + c];
+        if (is_there && c < cross.n_classes) {
+            share = side.shares[size_t(index) * cross.n_classes + c];
+        }
         is_right = is_right && share >= 0.0f && share < __builtin_huge_valf();
         side.padded_shares[size_t(index) * cross.class_width + c] = share;
     }

@@ -83,6 +83,14 @@ fn top_k_kernels_take_several_tiles_of_queries_a_block() {
 }
 
 #[test]
+fn top_k_kernels_merge_more_than_a_list() {
+    with_kernels(|find| {
+        let search = TopK { k: 40, is_cosine: false, excludes_own: true };
+        check(find, [3, 3000, 2], search)
+    });
+}
+
+#[test]
 fn top_k_kernels_do_not_find_what_is_no_number() {
     with_emulated_gpu(|gpu| {
         let search = TopK { k: 3, is_cosine: false, excludes_own: false };

@@ -1,7 +1,7 @@
 // The most similar keys of each query.
 //
-// top_k_select  Grid: groups of tiles of 128 queries, parts of the keys. Block: 256 threads. Shared:
-//               the stream (72 KiB), 1 KiB, and a list for each warp where lists are short. Products
+// top_k_select  Grid: groups of tiles of 128 queries, parts of the keys. Block: 256 threads.
+//               Shared: the stream (72 KiB) and a list for each warp where lists are short. Products
 //               of 22 bits of each number, sums in f32. A warp has the lists of 16 queries.
 // top_k_merge   Grid: queries. Block: 32 threads. Shared: a list, if there are several parts.
 #include "../tiles.cuh"
@@ -14,8 +14,8 @@ using Neighbor = uint64_t;
 constexpr Neighbor NO_NEIGHBOR = 0;
 
 DEVICE Neighbor neighbor(float similarity, uint32_t index) {
-    // Zeros of either sign are equal.
-    const uint32_t bits = __float_as_uint(similarity + 0.0f);
+    // Zeros of either sign are equal; a sum that is fused with a product can be below 0.
+    const uint32_t bits = __float_as_uint(__fadd_rn(similarity, 0.0f));
     const uint32_t ordered = bits >> 31 ? ~bits : bits | 0x80000000u;
     return Neighbor(ordered) << 32 | uint32_t(~index);
 }
