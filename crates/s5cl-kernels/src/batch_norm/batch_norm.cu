@@ -9,6 +9,7 @@
 // Sums of values and squares, both behind an origin: where the mean is far from zero, plain squares
 // would lose the variance to rounding.
 template <class T, unsigned WIDTH> struct MomentSums {
+    static constexpr unsigned AHEAD = 4;
     const T* maps;
     unsigned channels;
     float origin[WIDTH], sums[WIDTH], squares[WIDTH];
@@ -60,6 +61,7 @@ DEVICE void moments(const T* maps, const float* weight, const float* bias, float
 
 // out = relu(maps * scale + shift + residual), without what is not asked for.
 template <class T, unsigned WIDTH> struct Apply {
+    static constexpr unsigned AHEAD = 4;
     const T *maps, *residual;
     T* out;
     unsigned channels;
@@ -88,14 +90,16 @@ template <class T, unsigned WIDTH> struct Apply {
     }
 };
 
-// `residual` may be null, and `out` may be the maps.
+// `residual` may be null, `scale` too where it is 1, and `out` may be the maps.
 template <class T, unsigned WIDTH>
 DEVICE void apply(const T* maps, const T* residual, const float* scale, const float* shift, T* out,
                   uint64_t rows, uint32_t channels, uint32_t relu) {
     const Place at = place<WIDTH>(channels);
     Apply<T, WIDTH> of = {maps + at.channel, residual ? residual + at.channel : nullptr,
                           out + at.channel, channels, relu != 0, {}, {}};
-    load_floats(of.scale, scale + at.channel);
+#pragma unroll
+    for (unsigned i = 0; i < WIDTH; ++i) of.scale[i] = 1.0f;
+    if (scale) load_floats(of.scale, scale + at.channel);
     load_floats(of.shift, shift + at.channel);
     for_rows(at, rows, of);
 }
@@ -106,6 +110,7 @@ enum class Mask : uint32_t { open, affine, result };
 // Sums of gradients, and of their products with the centered maps. By the result, which has a
 // residual in it, the gradient is masked where it lies: it is the residual's too.
 template <class T, unsigned WIDTH> struct GradientSums {
+    static constexpr unsigned AHEAD = 2;
     const T *maps, *result;
     T* gradient;
     unsigned channels;
@@ -178,6 +183,7 @@ DEVICE void gradient_sums(const T* maps, const T* result, T* gradient, const flo
 // out = line[0] * gradient + line[1] * maps + line[2]: weight / deviation times what is left of the
 // gradient without its mean and its part along the normalized maps.
 template <class T, unsigned WIDTH> struct Line {
+    static constexpr unsigned AHEAD = 2;
     const T *maps, *gradient;
     T* out;
     unsigned channels;
@@ -256,46 +262,3 @@ DEVICE void gradient_of_maps(const T* maps, const T* gradient, const float* scal
     }                                                                                              \
     EXPORT(batch_norm_gradient_##suffix);
 FOR_EACH_TYPE(BATCH_NORM)
-
-constexpr unsigned MOST_KNOWN = 64, MOST_RUNNING = 160;
-
-// A normalization by known statistics, and where its scale and shift go, [2, channels].
-struct Known {
-    const float *weight, *bias, *mean, *variance;
-    float* affine;
-    double epsilon;
-    uint64_t channels;
-};
-
-// All that a launch takes within the 4 KiB that every driver allows it.
-struct AllKnown { Known of[MOST_KNOWN]; };
-
-// Grid: one block for each normalization.
-KERNEL(256) batch_norm_known(const __grid_constant__ AllKnown all) {
-    const Known& by = all.of[blockIdx.x];
-    for (uint64_t channel = threadIdx.x; channel < by.channels; channel += blockDim.x) {
-        const double deviation = sqrt(double(by.variance[channel]) + by.epsilon);
-        const double scale = double(by.weight[channel]) / deviation;
-        by.affine[channel] = float(scale);
-        by.affine[by.channels + channel] =
-            float(double(by.bias[channel]) - double(by.mean[channel]) * scale);
-    }
-}
-EXPORT(batch_norm_known);
-
-// Running statistics and those of a batch.
-struct Running {
-    float* running;
-    const float* of_batch;
-    uint64_t n;
-};
-struct AllRunning { Running of[MOST_RUNNING]; };
-
-// Grid: one block for each of them.
-KERNEL(256) batch_norm_running(const __grid_constant__ AllRunning all, float kept, float share) {
-    const Running& it = all.of[blockIdx.x];
-    for (uint64_t i = threadIdx.x; i < it.n; i += blockDim.x) {
-        it.running[i] = it.running[i] * kept + it.of_batch[i] * share;
-    }
-}
-EXPORT(batch_norm_running);

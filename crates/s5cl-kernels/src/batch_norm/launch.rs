@@ -148,7 +148,8 @@ pub(crate) unsafe fn moments<G: Gpu, T: Stored>(
     unsafe { gpu.launch(&launch, &arguments) }
 }
 
-/// `out = relu(maps * scale + shift + residual)`; the residual may be null, and `out` the maps.
+/// `out = relu(maps * scale + shift + residual)`; the residual may be null, the scale too where it
+/// is 1, and `out` may be the maps.
 ///
 /// # Safety
 ///

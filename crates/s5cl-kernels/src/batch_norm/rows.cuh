@@ -5,8 +5,6 @@
 #include "maps.cuh"
 
 constexpr unsigned THREADS = 256, TILE = 32;
-// Rows whose values a thread asks for before it uses the first.
-constexpr unsigned AHEAD = 4;
 
 // Where a thread works.
 struct Place {
@@ -26,12 +24,14 @@ template <unsigned WIDTH> DEVICE Place place(unsigned channels) {
     return at;
 }
 
-// Hands a thread's rows to `work`, AHEAD at a time and the last ones alone.
+// Hands a thread's rows to `work`, as many at a time as it asks for before it uses the first, and the
+// last ones alone.
 template <class Work> DEVICE void for_rows(const Place& at, uint64_t rows, Work& work) {
     if (!at.is_there) return;
+    constexpr unsigned N = Work::AHEAD;
     const uint64_t step = uint64_t(gridDim.x) * at.lanes;
     uint64_t row = uint64_t(blockIdx.x) * at.lanes + at.lane;
-    for (; row + (AHEAD - 1) * step < rows; row += AHEAD * step) work.template rows<AHEAD>(row, step);
+    for (; row + (N - 1) * step < rows; row += N * step) work.template rows<N>(row, step);
     for (; row < rows; row += step) work.template rows<1>(row, step);
 }
 

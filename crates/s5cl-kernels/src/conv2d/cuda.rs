@@ -16,6 +16,7 @@ fn stored(geometry: &Geometry, trained: Pointer<f32>, stored: Pointer<f32>) -> W
     Weight {
         trained,
         stored,
+        scale: Pointer::NULL,
         outputs: geometry.output.channels,
         inputs: geometry.group_inputs(),
         taps: geometry.taps(),

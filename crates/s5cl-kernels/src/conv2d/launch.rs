@@ -8,7 +8,7 @@ use crate::cuda::{Argument, Gpu, Launch, Plain, Pointer};
 
 /// Threads of a block, and weights of a launch, as the kernels have them.
 const THREADS: usize = 128;
-const MOST: usize = 96;
+const MOST: usize = 80;
 
 /// A weight, or its gradient, in both orders.
 #[derive(Clone, Copy)]
@@ -17,6 +17,8 @@ pub(crate) struct Weight<T> {
     pub(crate) trained: Pointer<f32>,
     /// `[outputs, taps, padded_inputs]`, as the device's convolutions take it.
     pub(crate) stored: Pointer<T>,
+    /// By which each output is multiplied on the way to the device; null for 1.
+    pub(crate) scale: Pointer<f32>,
     pub(crate) outputs: usize,
     /// Of a group.
     pub(crate) inputs: usize,
@@ -29,6 +31,7 @@ pub(crate) struct Weight<T> {
 struct OnGpu {
     trained: u64,
     stored: u64,
+    scale: u64,
     outputs: u32,
     inputs: u32,
     taps: u32,
@@ -53,6 +56,7 @@ impl Table {
         let none = OnGpu {
             trained: 0,
             stored: 0,
+            scale: 0,
             outputs: 0,
             inputs: 0,
             taps: 0,
@@ -66,6 +70,7 @@ impl Table {
             *entry = OnGpu {
                 trained: weight.trained.address(),
                 stored: weight.stored.address(),
+                scale: weight.scale.address(),
                 outputs: weight.outputs as u32,
                 inputs: weight.inputs as u32,
                 taps: weight.taps as u32,
@@ -133,12 +138,17 @@ mod tests {
         let mut tables = [Vec::new(), Vec::new()];
         for (i, [outputs, inputs, taps, padded_inputs]) in shapes.into_iter().enumerate() {
             let values = draw(i as u64, outputs * inputs * taps);
+            // Every other one has factors, which are powers of two.
+            let factors: Vec<f32> =
+                (0..outputs).map(|o| if i % 2 == 0 { 1.0 } else { [0.5, 2.0][o % 2] }).collect();
+            let scale = gpu.upload(&factors).unwrap();
             let trained = gpu.upload(&values).unwrap();
             let back = gpu.allocate::<f32>(values.len()).unwrap();
             let stored = gpu.allocate::<T>(outputs * taps * padded_inputs).unwrap();
             let weight = |trained: Pointer<f32>| Weight {
                 trained,
                 stored: stored.pointer(),
+                scale: if i % 2 == 0 { Pointer::NULL } else { scale.pointer() },
                 outputs,
                 inputs,
                 taps,
@@ -146,14 +156,16 @@ mod tests {
             };
             tables[0].push(weight(trained.pointer()));
             tables[1].push(weight(back.pointer()));
-            kept.push((values, trained, back, stored));
+            let scaled = values.iter().enumerate();
+            let scaled: Vec<f32> = scaled.map(|(i, v)| v * factors[i / taps / inputs]).collect();
+            kept.push((scaled, [trained, back, scale], stored));
         }
         // SAFETY: everything was allocated for these shapes.
         unsafe {
             pack(gpu, &tables[0]).unwrap();
             unpack(gpu, &tables[1]).unwrap();
         }
-        for (weight, (values, _, back, stored)) in tables[0].iter().zip(&kept) {
+        for (weight, (values, [_, back, _], stored)) in tables[0].iter().zip(&kept) {
             let Weight { outputs, inputs, taps, padded_inputs, .. } = *weight;
             let stored = gpu.download(stored);
             let mut expected = vec![0.0; stored.len()];

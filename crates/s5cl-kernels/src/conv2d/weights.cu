@@ -6,12 +6,14 @@
 // Shared: none. Nothing is summed.
 #include "device.cuh"
 
-constexpr unsigned THREADS = 128, MOST = 96;
+constexpr unsigned THREADS = 128, MOST = 80;
 
 // A weight in both orders. Inputs beyond `inputs` are zero on the device, and there to fill vectors.
+// Unless it is null, `scale` is a factor for each output.
 struct Weight {
     float* trained;
     void* stored;
+    const float* scale;
     uint32_t outputs, inputs, taps, padded_inputs, first_block, unused;
 };
 
@@ -35,10 +37,11 @@ template <class Work> DEVICE void for_own(const Weights& weights, Work move) {
 template <class T> DEVICE void pack_weights(const Weights& weights) {
     for_own(weights, [](const Weight& weight, size_t output, unsigned input) {
         const bool is_there = input < weight.inputs;
+        const float scale = weight.scale ? weight.scale[output] : 1.0f;
         const float* from = weight.trained + (output * weight.inputs + input) * weight.taps;
         T* to = static_cast<T*>(weight.stored) + output * weight.taps * weight.padded_inputs + input;
         for (unsigned tap = 0; tap < weight.taps; ++tap) {
-            to[size_t(tap) * weight.padded_inputs] = from_float<T>(is_there ? from[tap] : 0.0f);
+            to[size_t(tap) * weight.padded_inputs] = from_float<T>(is_there ? from[tap] * scale : 0.0f);
         }
     });
 }

@@ -3,6 +3,8 @@
 use candle_core::Result;
 
 use super::passes::Passes;
+#[cfg(any(feature = "cuda", test))]
+use super::plan::Normalization;
 use super::plan::{Layer, Plan};
 
 /// What a pass that learns keeps for the way back.
@@ -115,7 +117,7 @@ pub(super) fn evaluate<P: Passes>(passes: &mut P, images: P::Maps) -> Result<P::
 }
 
 /// Who reads the layers' maps.
-struct Readers {
+pub(super) struct Readers {
     count: Vec<usize>,
     only_reader: Vec<usize>,
     /// By reader: the layers that nothing reads after it.
@@ -123,7 +125,7 @@ struct Readers {
 }
 
 impl Readers {
-    fn of(plan: &Plan) -> Self {
+    pub(super) fn of(plan: &Plan) -> Self {
         let layers = &plan.layers;
         let n_layers = layers.len();
         let (mut count, mut only_reader) = (vec![0; n_layers], vec![0; n_layers]);
@@ -161,6 +163,17 @@ impl Readers {
             && self.count[layer] == 1
             && matches!(reader, Layer::BatchNorm { input, residual, .. }
                 if input == layer && residual != Some(layer))
+    }
+
+    /// The batch normalization with which a convolution is computed.
+    #[cfg(any(feature = "cuda", test))]
+    pub(super) fn computed_by(&self, layers: &[Layer], layer: usize) -> Option<Normalization> {
+        match layers[self.only_reader[layer]] {
+            Layer::BatchNorm { norm, .. } if self.is_computed_by_reader(layers, layer) => {
+                Some(norm)
+            }
+            _ => None,
+        }
     }
 
     fn last_read_by(&self, layer: usize) -> &[usize] {

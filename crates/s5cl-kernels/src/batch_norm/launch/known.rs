@@ -52,7 +52,7 @@ pub(crate) unsafe fn known<G: Gpu>(gpu: &G, all: &[Known]) -> Result<()> {
             *entry = OnGpu { pointers, epsilon: by.epsilon, channels: by.channels as u64 };
         }
         let blocks = some.len() as u32;
-        let launch = Launch::new("batch_norm", "batch_norm_known", blocks, THREADS as u32);
+        let launch = Launch::new("statistics", "batch_norm_known", blocks, THREADS as u32);
         // SAFETY: this is the kernel's parameter; the caller's promise covers the reach.
         unsafe { gpu.launch(&launch, &[Argument::structure(&table)])? };
     }

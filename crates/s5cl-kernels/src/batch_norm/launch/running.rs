@@ -38,7 +38,7 @@ pub(crate) unsafe fn running<G: Gpu>(
             *entry = [running.address(), of_batch.address(), n as u64];
         }
         let blocks = some.len() as u32;
-        let launch = Launch::new("batch_norm", "batch_norm_running", blocks, THREADS as u32);
+        let launch = Launch::new("statistics", "batch_norm_running", blocks, THREADS as u32);
         let arguments = [Argument::structure(&table), kept.into(), share.into()];
         // SAFETY: these are the kernel's parameters; the caller's promise covers the reach.
         unsafe { gpu.launch(&launch, &arguments)? };

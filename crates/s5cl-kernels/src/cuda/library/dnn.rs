@@ -18,7 +18,7 @@ use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr};
 use candle_core::cuda_backend::{DeviceId, WrapErr};
 use candle_core::{CudaDevice, Error, Result, bail};
 
-use super::{Convolution, Operands};
+use super::{Convolution, Finish, Operands};
 use crate::cuda::stored::{Stored, StoredType};
 use algorithm::{Algorithm, Candidate, candidates};
 use descriptors::Descriptors;
@@ -28,7 +28,8 @@ thread_local! {
     static HANDLES: RefCell<HashMap<DeviceId, Dnn>> = RefCell::default();
 }
 
-/// Runs a pass. False if it must add to what is there, and no algorithm can.
+/// Runs a pass. False if it must add to what is there or finish what it writes, and no algorithm
+/// can.
 ///
 /// # Safety
 ///
@@ -37,6 +38,7 @@ pub(super) unsafe fn convolve<T: Stored>(
     device: &CudaDevice,
     convolution: &Convolution,
     operands: Operands<T>,
+    finish: Option<Finish<T>>,
 ) -> Result<bool> {
     device.cuda_stream().context().bind_to_thread().w()?;
     HANDLES.with_borrow_mut(|handles| {
@@ -45,7 +47,7 @@ pub(super) unsafe fn convolve<T: Stored>(
             Entry::Vacant(entry) => entry.insert(Dnn::new(device)?),
         };
         // SAFETY: the caller's promise.
-        unsafe { dnn.convolve(convolution, operands) }
+        unsafe { dnn.convolve(convolution, operands, finish) }
     })
 }
 
@@ -53,9 +55,16 @@ pub(super) unsafe fn convolve<T: Stored>(
 struct Dnn {
     handle: sys::cudnnHandle_t,
     device: CudaDevice,
-    plans: HashMap<(Convolution, StoredType), Plan>,
+    plans: HashMap<(Convolution, StoredType, Option<Kind>), Plan>,
     /// Room for intermediate values, for one convolution after the other.
     workspace: Option<CudaSlice<u8>>,
+}
+
+/// Which kind of [`Finish`] it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Kind {
+    has_residual: bool,
+    relu: bool,
 }
 
 /// How a pass over known shapes is done.
@@ -96,13 +105,16 @@ impl Dnn {
         &mut self,
         convolution: &Convolution,
         operands: Operands<T>,
+        finish: Option<Finish<T>>,
     ) -> Result<bool> {
-        let key = (*convolution, T::TYPE);
+        let memory = Addresses::new(operands, finish);
+        let kind =
+            finish.map(|finish| Kind { has_residual: memory.residual != 0, relu: finish.relu });
+        let key = (*convolution, T::TYPE, kind);
         if let Some(plan) = self.plans.get(&key) {
             let (descriptors, chosen) = (plan.descriptors.raw(), plan.chosen);
             let Some(Chosen { algorithm, workspace_bytes }) = chosen else { return Ok(false) };
             let workspace = self.workspace(workspace_bytes)?;
-            let memory = [operands.maps, operands.weight, operands.output].map(|p| p.address());
             // SAFETY: the caller's promise; the workspace is as large as was asked for.
             let run = unsafe {
                 algorithm.run(self.handle, descriptors, memory, workspace, convolution.adds)
@@ -113,7 +125,7 @@ impl Dnn {
             };
         }
         // SAFETY: the caller's promise.
-        let plan = unsafe { self.plan(convolution, operands)? };
+        let plan = unsafe { self.plan(convolution, T::TYPE, kind, memory)? };
         let has_run = plan.chosen.is_some();
         self.plans.insert(key, plan);
         Ok(has_run)
@@ -124,16 +136,17 @@ impl Dnn {
     /// # Safety
     ///
     /// The operands must reach as far as the geometry says.
-    unsafe fn plan<T: Stored>(
+    unsafe fn plan(
         &mut self,
         convolution: &Convolution,
-        operands: Operands<T>,
+        stored: StoredType,
+        kind: Option<Kind>,
+        memory: Addresses,
     ) -> Result<Plan> {
-        let described = Descriptors::new(convolution, T::TYPE);
+        let described = Descriptors::new(convolution, stored, kind);
         let descriptors =
             described.map_err(|e| Error::Msg(format!("cuDNN refuses {convolution:?}: {e}")))?;
         let raw = descriptors.raw();
-        let memory = [operands.maps, operands.weight, operands.output].map(|p| p.address());
         let mut refusals = String::new();
         // SAFETY: the descriptors are valid as long as the plan.
         for Candidate { algorithm, math } in unsafe { candidates(self.handle, raw, convolution) } {
@@ -154,10 +167,10 @@ impl Dnn {
                 Err(error) => refusals += &format!("; {algorithm:?}, {math:?}: {error}"),
             }
         }
-        if convolution.adds {
+        if convolution.adds || kind.is_some() {
             return Ok(Plan { descriptors, chosen: None });
         }
-        bail!("cuDNN has no algorithm for {:?} {convolution:?}{refusals}", T::TYPE)
+        bail!("cuDNN has no algorithm for {stored:?} {convolution:?}{refusals}")
     }
 
     /// Room for so many bytes.
@@ -174,6 +187,28 @@ impl Dnn {
         let stream = self.device.cuda_stream();
         let start = self.workspace.as_ref().map_or(0, |workspace| workspace.device_ptr(&stream).0);
         Ok(Workspace { start: start as *mut c_void, bytes })
+    }
+}
+
+/// Where operands are; 0 for none.
+#[derive(Clone, Copy)]
+struct Addresses {
+    maps: u64,
+    weight: u64,
+    output: u64,
+    bias: u64,
+    residual: u64,
+}
+
+impl Addresses {
+    fn new<T: Stored>(operands: Operands<T>, finish: Option<Finish<T>>) -> Self {
+        Self {
+            maps: operands.maps.address(),
+            weight: operands.weight.address(),
+            output: operands.output.address(),
+            bias: finish.map_or(0, |finish| finish.bias.address()),
+            residual: finish.map_or(0, |finish| finish.residual.address()),
+        }
     }
 }
 

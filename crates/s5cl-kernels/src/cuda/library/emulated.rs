@@ -3,12 +3,13 @@
 
 use candle_core::Result;
 
-use super::{Convolution, Factor, Library, MatrixProduct, Operands, Pass};
+use super::{Convolution, Factor, Finish as Finishing, Library, MatrixProduct, Operands, Pass};
+use crate::batch_norm::affine::Affine;
 use crate::conv2d;
 use crate::cuda::Pointer;
 use crate::cuda::emulated::EmulatedGpu;
 use crate::cuda::stored::Stored;
-use crate::product::Finish;
+use crate::product::{Finish, Start};
 
 impl EmulatedGpu {
     /// # Safety
@@ -82,6 +83,39 @@ impl Library for EmulatedGpu {
             }
         }
         Ok(())
+    }
+
+    /// Only with a ReLU, so that tests see what is done without.
+    unsafe fn convolve_finished<T: Stored>(
+        &self,
+        Convolution { geometry, .. }: &Convolution,
+        Operands { maps, weight, output }: Operands<T>,
+        Finishing { bias, residual, relu }: Finishing<T>,
+    ) -> Result<bool> {
+        if !relu {
+            return Ok(false);
+        }
+        let (taps, inputs) = (geometry.taps(), geometry.group_inputs());
+        let n_maps = geometry.batch * geometry.input.len();
+        let (channels, mut out) =
+            (geometry.output.channels, vec![0.0; geometry.batch * geometry.output.len()]);
+        let has_residual = residual.address() != Pointer::<T>::NULL.address();
+        // SAFETY: the caller's promise.
+        unsafe {
+            let maps = self.wide(maps, n_maps);
+            let weight = turned(&self.wide(weight, channels * taps * inputs), taps, inputs);
+            let residual = has_residual.then(|| self.wide(residual, out.len()));
+            let shift = self.wide(bias, channels);
+            let affine = Affine { scale: vec![1.0; channels], shift };
+            let finish = Finish {
+                start: residual.as_ref().map_or(Start::Zero, |residual| Start::Other(residual)),
+                affine: Some(&affine),
+                relu,
+            };
+            conv2d::forward(geometry, &maps, &weight, &mut out, finish);
+            self.write(output, &out, false);
+        }
+        Ok(true)
     }
 
     unsafe fn multiply(&self, product: &MatrixProduct) -> Result<()> {

@@ -34,6 +34,24 @@ pub(crate) trait Library: Gpu {
         operands: Operands<T>,
     ) -> Result<()>;
 
+    /// A forward pass that adds a bias and other maps and clips in one. False, and nothing is
+    /// written, if no algorithm of the library does all that.
+    ///
+    /// # Errors
+    ///
+    /// If the library refuses the shapes.
+    ///
+    /// # Safety
+    ///
+    /// The operands must reach as far as the geometry says, and the bias have its output channels.
+    #[expect(unsafe_code, reason = "a library reads and writes wherever it is told to")]
+    unsafe fn convolve_finished<T: Stored>(
+        &self,
+        convolution: &Convolution,
+        operands: Operands<T>,
+        finish: Finish<T>,
+    ) -> Result<bool>;
+
     /// A product of f32 matrices.
     ///
     /// # Errors
@@ -93,6 +111,16 @@ pub(crate) struct Operands<T> {
     pub(crate) output: Pointer<T>,
 }
 
+/// What becomes of a convolution's sums before they are written: `relu(sums + bias + residual)`.
+#[derive(Clone, Copy)]
+pub(crate) struct Finish<T> {
+    /// One value for each output channel.
+    pub(crate) bias: Pointer<T>,
+    /// Of the output's shape; null for none.
+    pub(crate) residual: Pointer<T>,
+    pub(crate) relu: bool,
+}
+
 /// `out = left * right`, or added to what is there; `out` is `[rows, cols]`, `depth` is summed over.
 #[derive(Clone, Copy)]
 pub(crate) struct MatrixProduct {
@@ -122,7 +150,7 @@ impl Library for super::CudaGpu {
         operands: Operands<T>,
     ) -> Result<()> {
         // SAFETY: the caller's promise.
-        if unsafe { dnn::convolve(self.device(), convolution, operands)? } {
+        if unsafe { dnn::convolve(self.device(), convolution, operands, None)? } {
             return Ok(());
         }
         // Where the library cannot add, the result is made apart.
@@ -144,6 +172,17 @@ impl Library for super::CudaGpu {
             self.convolve(&Convolution { adds: false, ..*convolution }, operands)?;
             super::maps::add(self, result, pointer, apart.len())
         }
+    }
+
+    #[expect(unsafe_code, reason = "the operands are raw pointers")]
+    unsafe fn convolve_finished<T: Stored>(
+        &self,
+        convolution: &Convolution,
+        operands: Operands<T>,
+        finish: Finish<T>,
+    ) -> Result<bool> {
+        // SAFETY: the caller's promise.
+        unsafe { dnn::convolve(self.device(), convolution, operands, Some(finish)) }
     }
 
     #[expect(unsafe_code, reason = "the operands are raw pointers")]

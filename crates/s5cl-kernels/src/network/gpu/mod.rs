@@ -5,6 +5,7 @@
 #![expect(unsafe_code, reason = "kernels are started with raw pointers")]
 
 mod backward;
+mod operands;
 mod passes;
 mod room;
 mod sizes;
@@ -16,7 +17,6 @@ use super::buffers::Buffers;
 use super::forward::{self, Tape};
 use super::plan::{Layer, Plan};
 use crate::batch_norm::launch::{Known, Parameters, Rows, Scratch, Statistics, known};
-use crate::conv2d::launch::{Weight, pack, unpack};
 use crate::cuda::library::Library;
 use crate::cuda::maps::{self, Channels};
 use crate::cuda::stored::Stored;
@@ -69,7 +69,7 @@ impl<G: Library> Run<'_, G> {
     /// Images and parameters must reach as far as the plan says.
     pub(super) unsafe fn train<T: Stored>(&mut self, images: Pointer<f32>) -> Result<Trained<G>> {
         let sizes = Sizes::new::<T>(self.plan)?;
-        let weights = self.packed::<T>(&sizes)?;
+        let weights = self.packed::<T>(&sizes, None)?;
         let statistics = self.gpu.allocate::<f32>(sizes.n_norms)?;
         let norms = Norms::OfBatch(statistics.pointer());
         let images = self.images::<T>(&sizes, images)?;
@@ -101,7 +101,6 @@ impl<G: Library> Run<'_, G> {
         statistics: &[Statistics],
     ) -> Result<Memory<G, f32>> {
         let sizes = Sizes::new::<T>(self.plan)?;
-        let weights = self.packed::<T>(&sizes)?;
         let affines = self.buffers.room::<f32>(self.gpu, sizes.n_norms)?;
         let of_layer = |(layer, of): (&Layer, usize)| match layer {
             Layer::BatchNorm { norm, .. } => Some(Known {
@@ -120,12 +119,20 @@ impl<G: Library> Run<'_, G> {
         let all: Vec<Known> = self.plan.layers.iter().zip(channels).filter_map(of_layer).collect();
         // SAFETY: the caller's promise, and room for all of them.
         unsafe { known(self.gpu, &all)? };
-        let norms = Norms::Known(affines.pointer());
+        let shifts = self.buffers.room::<T>(self.gpu, sizes.n_norms)?;
+        if !all.is_empty() {
+            let (from, to, len) = (affines.pointer(), shifts.pointer(), sizes.n_norms);
+            // SAFETY: there is room for all of them.
+            unsafe { maps::store::<G, T>(self.gpu, from, to, Channels::same(len))? };
+        }
+        let weights = self.packed::<T>(&sizes, Some(affines.pointer()))?;
+        let norms = Norms::Known(affines.pointer(), shifts.pointer());
         let images = self.images::<T>(&sizes, images)?;
         let result =
             self.walk::<T, _>(&sizes, &weights, norms, |passes| forward::evaluate(passes, images))?;
-        self.buffers.put(affines);
-        self.buffers.put(weights);
+        for room in [affines, shifts, weights] {
+            self.buffers.put(room);
+        }
         match result {
             Room::Result(memory) => Ok(memory),
             maps => {
@@ -210,79 +217,5 @@ impl<G: Library> Run<'_, G> {
         self.buffers.put(partials);
         self.buffers.put(counters);
         walked
-    }
-
-    /// The weights of all convolutions in their order on the device.
-    fn packed<T: Stored>(&mut self, sizes: &Sizes<'_>) -> Result<Room<G>> {
-        let weights = self.buffers.room::<T>(self.gpu, sizes.n_weights)?;
-        let parameters = self.parameters.iter().enumerate();
-        let of = |(index, &trained)| sizes.weight(index, trained, weights.pointer());
-        let all: Vec<Weight<T>> = parameters.filter_map(of).collect();
-        // SAFETY: the parameters have the plan's shapes, and there is room for all weights.
-        unsafe { pack(self.gpu, &all)? };
-        Ok(weights)
-    }
-
-    /// The gradients of convolutions' weights in the order in which these are trained.
-    fn unpack<T: Stored>(
-        &self,
-        sizes: &Sizes<'_>,
-        gradients: &Gradients<'_, T>,
-        starts: &[Option<usize>],
-    ) -> Result<()> {
-        let of = |(index, start): (usize, &Option<usize>)| {
-            let trained = gradients.of_parameters.offset((*start)?);
-            sizes.weight(index, trained, gradients.of_weights)
-        };
-        let all: Vec<Weight<T>> = starts.iter().enumerate().filter_map(of).collect();
-        // SAFETY: there is room for the gradients of all parameters in either order.
-        unsafe { unpack(self.gpu, &all) }
-    }
-
-    /// The images as maps.
-    fn images<T: Stored>(&mut self, sizes: &Sizes<'_>, images: Pointer<f32>) -> Result<Room<G>> {
-        let room = self.buffers.room::<T>(self.gpu, sizes.len(0))?;
-        let channels = Channels {
-            rows: sizes.pixels(0),
-            from: self.plan.maps[0].channels,
-            to: sizes.image_channels,
-        };
-        // SAFETY: the images have the plan's shape, and there is room for them.
-        unsafe { maps::store::<G, T>(self.gpu, images, room.pointer(), channels)? };
-        Ok(room)
-    }
-
-    /// The result's gradient as that of maps.
-    fn gradient<T: Stored>(
-        &mut self,
-        sizes: &Sizes<'_>,
-        gradient: Pointer<f32>,
-    ) -> Result<Room<G>> {
-        let last = self.plan.layers.len() - 1;
-        if sizes.is_float(last) {
-            return Ok(Room::Given(gradient));
-        }
-        let len = sizes.len(last);
-        let room = self.buffers.room::<T>(self.gpu, len)?;
-        let channels = Channels::same(len);
-        // SAFETY: the gradient has the result's shape, and there is room for it.
-        unsafe { maps::store::<G, T>(self.gpu, gradient, room.pointer(), channels)? };
-        Ok(room)
-    }
-
-    /// A layer's maps, or their gradient, in f32.
-    fn floats<T: Stored>(
-        &self,
-        sizes: &Sizes<'_>,
-        layer: usize,
-        maps: &Room<G>,
-    ) -> Result<Memory<G, f32>> {
-        let (rows, to) = (sizes.pixels(layer), self.plan.maps[layer].channels);
-        let from = if layer == 0 { sizes.image_channels } else { to };
-        let out = self.gpu.allocate::<f32>(rows * to)?;
-        let channels = Channels { rows, from, to };
-        // SAFETY: the maps have the layer's shape, and there is room for them.
-        unsafe { maps::load::<G, T>(self.gpu, maps.pointer(), out.pointer(), channels)? };
-        Ok(out)
     }
 }

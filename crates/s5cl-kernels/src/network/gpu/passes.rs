@@ -8,7 +8,7 @@ use super::sizes::Sizes;
 use crate::batch_norm::launch::{
     Affine, Coefficients, Parameters, Rows, Scratch, Statistics, apply, moments,
 };
-use crate::cuda::library::{Convolution, Library, Operands, Pass};
+use crate::cuda::library::{Convolution, Finish, Library, Operands, Pass};
 use crate::cuda::maps::{self, Channels};
 use crate::cuda::stored::Stored;
 use crate::cuda::{Memory, Pointer};
@@ -39,8 +39,8 @@ pub(super) struct OnGpu<'a, G: Library, T: Stored> {
 pub(super) enum Norms<'a, T> {
     /// Mean and unbiased variance of the batch are written here.
     OfBatch(Pointer<f32>),
-    /// Scale and shift are read from here.
-    Known(Pointer<f32>),
+    /// Scale and shift are read from here; the shifts also in the type of the maps.
+    Known(Pointer<f32>, Pointer<T>),
     /// On the way back.
     Gradients(Gradients<'a, T>),
 }
@@ -79,6 +79,11 @@ impl<'a, G: Library, T: Stored> OnGpu<'a, G, T> {
         }
     }
 
+    fn pass(&self, layer: usize, pass: Pass, adds: bool) -> Result<Convolution> {
+        let geometry = self.sizes.geometry(layer)?;
+        Ok(Convolution { geometry, pass, adds, rounds_factors: self.rounds_factors })
+    }
+
     pub(super) fn convolve(
         &self,
         layer: usize,
@@ -86,9 +91,7 @@ impl<'a, G: Library, T: Stored> OnGpu<'a, G, T> {
         adds: bool,
         [maps, weight, output]: [Pointer<T>; 3],
     ) -> Result<()> {
-        let geometry = self.sizes.geometry(layer)?;
-        let rounds_factors = self.rounds_factors;
-        let convolution = Convolution { geometry, pass, adds, rounds_factors };
+        let convolution = self.pass(layer, pass, adds)?;
         // SAFETY: all three were allocated for the plan's shapes, as the geometry is.
         unsafe { self.gpu.convolve(&convolution, Operands { maps, weight, output }) }
     }
@@ -109,12 +112,16 @@ impl<'a, G: Library, T: Stored> OnGpu<'a, G, T> {
         unsafe { apply(self.gpu, [maps, residual, out], self.sizes.rows(layer), affine, relu) }
     }
 
-    fn affine(&self, layer: usize, norm: &Normalization) -> Result<Affine> {
-        let Norms::Known(known) = self.norms else {
+    /// What is known of a normalization: scale and shift, and the shift in the type of the maps.
+    fn known(&self, layer: usize, norm: &Normalization) -> Result<(Affine, Pointer<T>)> {
+        let Norms::Known(affines, stored) = self.norms else {
             bail!("network: no statistics are known in this pass")
         };
-        let scale = known.offset(self.sizes.norms[norm.statistics]);
-        Ok(Affine { scale, shift: scale.offset(self.sizes.plan.maps[layer].channels) })
+        let (start, channels) =
+            (self.sizes.norms[norm.statistics], self.sizes.plan.maps[layer].channels);
+        let scale = affines.offset(start);
+        let affine = Affine { scale, shift: scale.offset(channels) };
+        Ok((affine, stored.offset(start + channels)))
     }
 
     pub(super) fn gradients(&self) -> Result<Gradients<'a, T>> {
@@ -220,10 +227,10 @@ impl<G: Library, T: Stored> Passes for OnGpu<'_, G, T> {
     ) -> Result<()> {
         let residual = residual.map_or(Pointer::NULL, Room::pointer);
         let operands = [maps.pointer(), residual, out.pointer()];
-        self.apply(layer, self.affine(layer, norm)?, norm.relu, operands)
+        self.apply(layer, self.known(layer, norm)?.0, norm.relu, operands)
     }
 
-    /// The normalization takes the place of the convolution's sums.
+    /// The weight has the normalization's scale in it already.
     fn normalized_convolution(
         &mut self,
         (layer, weight): (usize, usize),
@@ -232,10 +239,20 @@ impl<G: Library, T: Stored> Passes for OnGpu<'_, G, T> {
         residual: Option<&Room<G>>,
         out: &mut Room<G>,
     ) -> Result<()> {
-        self.convolution(layer, weight, maps, out)?;
+        let (Affine { shift, .. }, bias) = self.known(layer, norm)?;
         let residual = residual.map_or(Pointer::NULL, Room::pointer);
-        let operands = [out.pointer(), residual, out.pointer()];
-        self.apply(layer, self.affine(layer, norm)?, norm.relu, operands)
+        let of_weight = self.weight_of(self.weights, weight)?;
+        let convolution = self.pass(layer, Pass::Forward, false)?;
+        let operands =
+            Operands { maps: maps.pointer(), weight: of_weight, output: out.pointer::<T>() };
+        let finish = Finish { bias, residual, relu: norm.relu };
+        // SAFETY: all were allocated for the plan's shapes, as the geometry is.
+        if unsafe { self.gpu.convolve_finished(&convolution, operands, finish)? } {
+            return Ok(());
+        }
+        self.convolution(layer, weight, maps, out)?;
+        let affine = Affine { scale: Pointer::NULL, shift };
+        self.apply(layer, affine, norm.relu, [out.pointer(), residual, out.pointer()])
     }
 
     fn max_pool(&mut self, layer: usize, maps: &Room<G>, out: &mut Room<G>) -> Result<Room<G>> {

@@ -130,7 +130,8 @@ impl<'a> Sizes<'a> {
     ) -> Option<Weight<T>> {
         let Packed { start, outputs, inputs, taps, padded_inputs } = self.weights[parameter]?;
         let stored = stored.offset(start);
-        Some(Weight { trained, stored, outputs, inputs, taps, padded_inputs })
+        let scale = Pointer::NULL;
+        Some(Weight { trained, stored, scale, outputs, inputs, taps, padded_inputs })
     }
 }
 

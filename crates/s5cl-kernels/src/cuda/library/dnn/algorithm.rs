@@ -6,8 +6,8 @@ use candle_core::cuda_backend::cudarc::cudnn::result::{self, CudnnError};
 use candle_core::cuda_backend::cudarc::cudnn::sys;
 
 use super::super::{Convolution, Pass};
-use super::Workspace;
 use super::descriptors::Raw;
+use super::{Addresses, Workspace};
 
 /// Bytes of workspace beyond which an algorithm is not worth its memory.
 const MOST_WORKSPACE: usize = 2 << 30;
@@ -159,7 +159,7 @@ impl Algorithm {
         }
     }
 
-    /// Runs it on maps, weight and output.
+    /// Runs it.
     ///
     /// # Safety
     ///
@@ -168,7 +168,7 @@ impl Algorithm {
         self,
         handle: sys::cudnnHandle_t,
         of: Raw,
-        [maps, weight, output]: [u64; 3],
+        memory: Addresses,
         workspace: Workspace,
         adds: bool,
     ) -> Result<(), CudnnError> {
@@ -176,6 +176,7 @@ impl Algorithm {
         let alpha = std::ptr::from_ref(&one).cast::<c_void>();
         let beta = std::ptr::from_ref(&kept).cast::<c_void>();
         let Workspace { start, bytes } = workspace;
+        let Addresses { maps, weight, output, .. } = memory;
         let [from_maps, from_weight, from_output] =
             [maps, weight, output].map(|address| address as *const c_void);
         let [to_maps, to_weight, to_output] =
@@ -184,6 +185,9 @@ impl Algorithm {
         // SAFETY: the caller's promise.
         unsafe {
             match self {
+                Self::Forward(algorithm) if !of.activation.is_null() => {
+                    run_finished(algorithm, handle, of, memory, workspace)
+                }
                 Self::Forward(algorithm) => result::convolution_forward(
                     handle,
                     alpha,
@@ -231,5 +235,46 @@ impl Algorithm {
                 ),
             }
         }
+    }
+}
+
+/// A forward pass that adds a bias, and a residual where there is one, and clips.
+///
+/// # Safety
+///
+/// As for [`Algorithm::run`].
+unsafe fn run_finished(
+    algorithm: sys::cudnnConvolutionFwdAlgo_t,
+    handle: sys::cudnnHandle_t,
+    of: Raw,
+    memory: Addresses,
+    Workspace { start, bytes }: Workspace,
+) -> Result<(), CudnnError> {
+    let Addresses { maps, weight, output, bias, residual } = memory;
+    // Without a residual, what stands for it counts nothing.
+    let (one, share) = (1.0_f32, if residual == 0 { 0.0_f32 } else { 1.0 });
+    let residual = if residual == 0 { output } else { residual };
+    // SAFETY: the caller's promise.
+    unsafe {
+        result::convolution_bias_activation_forward(
+            handle,
+            std::ptr::from_ref(&one).cast(),
+            of.maps,
+            maps as *const c_void,
+            of.weight,
+            weight as *const c_void,
+            of.convolution,
+            algorithm,
+            start,
+            bytes,
+            std::ptr::from_ref(&share).cast(),
+            of.output,
+            residual as *const c_void,
+            of.bias,
+            bias as *const c_void,
+            of.activation,
+            of.output,
+            output as *mut c_void,
+        )
     }
 }

@@ -7,6 +7,7 @@ use candle_core::cuda_backend::cudarc::cudnn::result::{self, CudnnError};
 use candle_core::cuda_backend::cudarc::cudnn::sys;
 
 use super::super::Convolution;
+use super::Kind;
 use crate::conv2d::geometry::Map;
 use crate::cuda::stored::StoredType;
 
@@ -17,6 +18,9 @@ pub(super) struct Raw {
     pub(super) weight: sys::cudnnFilterDescriptor_t,
     pub(super) output: sys::cudnnTensorDescriptor_t,
     pub(super) convolution: sys::cudnnConvolutionDescriptor_t,
+    /// Null, as the next, where the sums are written as they are.
+    pub(super) bias: sys::cudnnTensorDescriptor_t,
+    pub(super) activation: sys::cudnnActivationDescriptor_t,
     /// What the heuristics may choose from.
     pub(super) math: sys::cudnnMathType_t,
 }
@@ -26,7 +30,7 @@ pub(super) struct Descriptors(Raw);
 
 impl Drop for Descriptors {
     fn drop(&mut self) {
-        let Raw { maps, weight, output, convolution, .. } = self.0;
+        let Raw { maps, weight, output, convolution, bias, activation, .. } = self.0;
         // SAFETY: each was made by cuDNN, and is destroyed once. That this fails hurts nobody.
         unsafe {
             if !convolution.is_null() {
@@ -35,7 +39,10 @@ impl Drop for Descriptors {
             if !weight.is_null() {
                 let _ = result::destroy_filter_descriptor(weight);
             }
-            for tensor in [maps, output] {
+            if !activation.is_null() {
+                let _ = sys::cudnnDestroyActivationDescriptor(activation);
+            }
+            for tensor in [maps, output, bias] {
                 if !tensor.is_null() {
                     let _ = result::destroy_tensor_descriptor(tensor);
                 }
@@ -50,7 +57,11 @@ fn size(n: usize) -> Result<c_int, CudnnError> {
 }
 
 impl Descriptors {
-    pub(super) fn new(convolution: &Convolution, stored: StoredType) -> Result<Self, CudnnError> {
+    pub(super) fn new(
+        convolution: &Convolution,
+        stored: StoredType,
+        kind: Option<Kind>,
+    ) -> Result<Self, CudnnError> {
         const CHANNELS_LAST: sys::cudnnTensorFormat_t = sys::cudnnTensorFormat_t::CUDNN_TENSOR_NHWC;
         let Convolution { geometry, .. } = convolution;
         let data = match stored {
@@ -77,6 +88,8 @@ impl Descriptors {
             weight: null_mut(),
             output: null_mut(),
             convolution: null_mut(),
+            bias: null_mut(),
+            activation: null_mut(),
             math: math(stored, convolution.rounds_factors),
         };
         let mut made = Self(none);
@@ -103,6 +116,22 @@ impl Descriptors {
             )?;
             result::set_convolution_group_count(made.0.convolution, groups)?;
             result::set_convolution_math_type(made.0.convolution, made.0.math)?;
+        }
+        if let Some(kind) = kind {
+            made.0.bias = result::create_tensor_descriptor()?;
+            made.0.activation = result::create_activation_descriptor()?;
+            let mode = match kind.relu {
+                true => sys::cudnnActivationMode_t::CUDNN_ACTIVATION_RELU,
+                false => sys::cudnnActivationMode_t::CUDNN_ACTIVATION_IDENTITY,
+            };
+            // What is no number must show.
+            let nan = sys::cudnnNanPropagation_t::CUDNN_PROPAGATE_NAN;
+            let channels = [1, weight[0], 1, 1];
+            // SAFETY: both were just made.
+            unsafe {
+                result::set_tensor4d_descriptor(made.0.bias, CHANNELS_LAST, data, channels)?;
+                result::set_activation_descriptor(made.0.activation, mode, nan, 0.0)?;
+            }
         }
         Ok(made)
     }
