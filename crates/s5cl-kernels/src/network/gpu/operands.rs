@@ -29,7 +29,8 @@ impl<G: Library> Run<'_, G> {
         let of = |(index, layer): (usize, &Layer)| {
             let Layer::Conv2d { weight, .. } = *layer else { return None };
             let norm = readers.computed_by(layers, index);
-            let scale = norm.zip(affines).map(|(norm, all)| all.offset(sizes.norms[norm.statistics]));
+            let scale =
+                norm.zip(affines).map(|(norm, all)| all.offset(sizes.norms[norm.statistics]));
             let packed = sizes.weight(weight, self.parameters[weight], weights.pointer())?;
             Some(Weight { scale: scale.unwrap_or(Pointer::NULL), ..packed })
         };
@@ -56,7 +57,11 @@ impl<G: Library> Run<'_, G> {
     }
 
     /// The images as maps.
-    pub(super) fn images<T: Stored>(&mut self, sizes: &Sizes<'_>, images: Pointer<f32>) -> Result<Room<G>> {
+    pub(super) fn images<T: Stored>(
+        &mut self,
+        sizes: &Sizes<'_>,
+        images: Pointer<f32>,
+    ) -> Result<Room<G>> {
         let room = self.buffers.room::<T>(self.gpu, sizes.len(0))?;
         let channels = Channels {
             rows: sizes.pixels(0),
