@@ -43,6 +43,9 @@ mod reference_formulas;
 /// Checkpoints of the runs in `pipeline`: how many stay, and which are refused.
 #[cfg(test)]
 mod checkpoints;
+/// A CUDA device against the processor, where there is one.
+#[cfg(test)]
+mod cuda_device;
 /// The same bits on any number of threads.
 #[cfg(test)]
 mod determinism;

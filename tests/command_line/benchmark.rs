@@ -94,3 +94,23 @@ fn kernels_say_what_a_python_lacks_and_how_to_get_it() {
     let install = "-m pip install torch torchvision pytorch-metric-learning";
     ran.refused(2, &["has no torch, torchvision, pytorch-metric-learning;", install]);
 }
+
+/// The processor beside itself: what is measured on a GPU, but for the GPU.
+#[test]
+fn benchmark_gpu_compares_before_it_measures() {
+    let place = Place::new();
+    let arguments = ["benchmark", "gpu", "--device", "cpu", "--only", "checks,s5cl-loss"];
+    let more = ["--runs", "1", "--json", "--out", "gpu.json"];
+    let report = place.run(&[&arguments[..], &more].concat()).succeeded().json();
+    assert_eq!(report, crate::support::read_json(&place.path("gpu.json")));
+    let checks = report["checks"].as_array().unwrap();
+    assert!(checks.len() > 10, "{checks:?}");
+    assert!(checks.iter().all(|check| check["error"] == 0.0), "{checks:?}");
+    assert_eq!(report["rows"][0]["work"], "s5cl-loss");
+    assert!(report["rows"][0]["ours"].as_f64().unwrap() > 0.0);
+
+    let ran = place.run(&["benchmark", "gpu", "--device", "cpu", "--only", "nothing"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.err);
+    let ran = place.run(&["benchmark", "gpu", "--device", "cpu", "--vs-pytorch", "no-python"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.err);
+}

@@ -73,6 +73,11 @@ impl Toolkit {
             bail!("{} does not compile for sm_{target}:\n{told}", source.display());
         }
         fs::remove_file(&out)?;
+        // What the assembler could not do as asked, such as products one after another: it says so
+        // and goes on.
+        if let Some(line) = told.lines().find(|line| line.contains("(C7")) {
+            bail!("{} on sm_{target}: {line}", source.display());
+        }
         let kernels = parse(&told);
         if kernels.is_empty() {
             bail!("{} holds no kernel for sm_{target}", source.display());
