@@ -40,6 +40,8 @@ template <class T> DEVICE void pack_weights(const Weights& weights) {
         const float scale = weight.scale ? weight.scale[output] : 1.0f;
         const float* from = weight.trained + (output * weight.inputs + input) * weight.taps;
         T* to = static_cast<T*>(weight.stored) + output * weight.taps * weight.padded_inputs + input;
+        // More at a time take more registers than the compiler has for them.
+#pragma unroll 2
         for (unsigned tap = 0; tap < weight.taps; ++tap) {
             to[size_t(tap) * weight.padded_inputs] = from_float<T>(is_there ? from[tap] * scale : 0.0f);
         }

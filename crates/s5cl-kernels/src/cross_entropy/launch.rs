@@ -7,7 +7,7 @@ use super::CrossEntropyConfig;
 use crate::cuda::{Gpu, Launch, Memory, Pointer};
 
 /// Threads of the one block.
-const THREADS: u32 = 1024;
+const THREADS: u32 = 512;
 
 /// What the kernel gives.
 pub(super) struct Output<G: Gpu> {
