@@ -242,3 +242,64 @@ impl BatchSource for PrefetchedBatches {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use image::RgbImage;
+    use image::imageops::{flip_horizontal_in_place, flip_vertical_in_place};
+    use s5cl_kernels::{ViewRequest, ViewStep};
+
+    use super::BatchMaker;
+    use crate::config::{Overrides, resolve};
+    use crate::device::Device;
+    use crate::experiment::Experiment;
+
+    /// A view of a tile by flips alone.
+    fn flipped(mut tile: RgbImage, request: &ViewRequest) -> Vec<u8> {
+        for step in &request.steps {
+            let ViewStep::Symmetry { transposed: false, flipped_x, flipped_y } = *step else {
+                panic!("{step:?}")
+            };
+            if flipped_x {
+                flip_horizontal_in_place(&mut tile);
+            }
+            if flipped_y {
+                flip_vertical_in_place(&mut tile);
+            }
+        }
+        tile.into_raw()
+    }
+
+    #[test]
+    fn requests_of_a_step_make_the_views_of_its_batch() -> anyhow::Result<()> {
+        let set = [
+            "data.spec=synthetic:tissue?size=16&images=180",
+            "data.batch_labeled=8",
+            "data.batch_unlabeled=7",
+            "views.weak=[]",
+            "views.strong=[\"flip\"]",
+        ];
+        let set = set.map(str::to_owned).to_vec();
+        let mut config = resolve(&Overrides { set, ..Overrides::default() })?;
+        let experiment = Experiment::open(&mut config, None, 0, &Device::cpu())?;
+        let maker = BatchMaker::new(&config, &experiment, &mut Vec::new())?;
+        for step in [0, 30] {
+            let batch = maker.batch(step)?;
+            // Here a tile is where its sample is.
+            let (without_pixels, requests) = maker.requests(step, |sample_idx| sample_idx);
+            assert_eq!(without_pixels.labels, batch.labels);
+            assert_eq!(without_pixels.n_views(), batch.n_views());
+            let mut made = Vec::new();
+            for request in &requests {
+                made.extend(flipped(experiment.dataset.tile(request.tile_idx)?, request));
+            }
+            let views = [Some(&batch.labeled), batch.unlabeled.as_ref()];
+            let views = views.into_iter().flatten();
+            let expected: Vec<u8> =
+                views.flat_map(|views| [&views.weak[..], &views.strong].concat()).collect();
+            assert!(made == expected, "step {step}");
+            assert!(requests.iter().any(|request| !request.steps.is_empty()));
+        }
+        Ok(())
+    }
+}

@@ -110,7 +110,8 @@ pub struct Segment<'a> {
 /// the number of threads.
 ///
 /// On a CUDA device memory beyond inputs and outputs is about `4 n dim + 200 n` bytes, `n^2 / 512`
-/// more above 65,536 rows, and as much again as the gradient in the backward pass; [`SimilarityPrecision`] says how exact it is.
+/// more above 65,536 rows, and in the backward pass the size of the gradient, up to eight times
+/// where there are fewer than 32,768 rows; [`SimilarityPrecision`] says how exact it is.
 ///
 /// # Shapes
 ///

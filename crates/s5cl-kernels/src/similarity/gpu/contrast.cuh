@@ -60,8 +60,9 @@ struct Problem {
     double* tile_sums;
     State* states;
     uint32_t* ticket;
-    // Results: the loss, the loss of each row or nothing, the gradient of unit rows by position
-    // [position, width], and behind the backward pass the gradient [n, dim] and of temperatures.
+    // Results: the loss, the loss of each row or nothing, the gradient of unit rows
+    // [split, position, width], and behind the backward pass the gradient [n, dim] and that of
+    // temperatures.
     float* loss;
     float* anchor_losses;
     float* unit_gradient;
@@ -70,6 +71,8 @@ struct Problem {
     float* temperature_gradient;
     uint32_t n_segments, n_positions, dim, width;
     uint32_t precision, is_tiled;
+    // Parts of the columns that the backward pass takes apart, where there are few tiles of rows.
+    uint32_t n_splits, unused;
     Segment segments[MOST_SEGMENTS];
 };
 
@@ -91,6 +94,24 @@ DEVICE unsigned segment_of(const Problem& problem, unsigned position) {
 
 // Where a segment's rows end.
 DEVICE unsigned end_of(const Segment& segment) { return segment.first_position + segment.n_rows; }
+
+// The columns of one split of the backward pass.
+struct Columns {
+    unsigned first, end;
+
+    DEVICE Columns(const Problem& problem, const Segment& segment, unsigned split) {
+        const unsigned n_tiles = ceil_div(segment.n_rows, TILE);
+        const unsigned each = ceil_div(n_tiles, problem.n_splits);
+        first = segment.first_position + min(split * each, n_tiles) * TILE;
+        end = max(first, min(first + each * TILE, end_of(segment)));
+    }
+};
+
+// Where a split leaves the gradient of a unit row.
+DEVICE float* unit_gradient_of(const Problem& problem, unsigned split, unsigned position) {
+    const size_t row = size_t(split) * problem.n_positions + position;
+    return problem.unit_gradient + row * problem.width;
+}
 
 // Whether rows [row, row + TILE) and columns [col, col + COLS) have a label in common; both begin
 // within the segment, whose labels are in order.

@@ -4,8 +4,9 @@
 // contrast_powers_N_sm90a    Grid: pairs of blocks of tiles. Block: 384 threads, of which one copies
 //                            and 256 multiply. Shared: the tiles (below), two numbers for each row
 //                            of a block, 4 KiB. Products and sums of a block in f32.
-// contrast_gradient_N_sm90a  Grid: tiles of 128 rows. Block as above. Shared: the tiles. Weights and
-//                            unit rows in f16, products and sums in f32.
+// contrast_gradient_N_sm90a  Grid: tiles of 128 rows, 1, splits of the columns. Block as above.
+//                            Shared: the tiles. Weights and unit rows in f16, products and sums in
+//                            f32.
 //
 // N is the length of a row: 64 or 128. A tile is 128 rows, 16 KiB for each 64 numbers. The copying
 // thread fills a ring of tiles; a barrier tells when one is full, another when it is free.
@@ -182,6 +183,7 @@ DEVICE void gradient(const Problem& problem, unsigned char* shared) {
     constexpr unsigned TILE_BYTES = CHUNKS * CHUNK_BYTES, WIDTH = CHUNKS * CHUNK;
     const unsigned row = blockIdx.x * TILE, index = segment_of(problem, row);
     const Segment& segment = problem.segments[index];
+    const Columns columns(problem, segment, blockIdx.z);
     const unsigned end = end_of(segment);
     // The block's own rows, upper and lower half, and behind them the ring.
     Barrier* const barriers = reinterpret_cast<Barrier*>(shared + (2 + RING) * TILE_BYTES);
@@ -198,7 +200,7 @@ DEVICE void gradient(const Problem& problem, unsigned char* shared) {
         if (threadIdx.x == 0) {
             own.fill(problem, problem.high, row);
             own.fill(problem, problem.low, row);
-            for (unsigned col = segment.first_position; col < end; col += TILE) {
+            for (unsigned col = columns.first; col < columns.end; col += TILE) {
                 cols.fill(problem, problem.high, col);
                 if (is_whole(problem, segment, row, col)) cols.fill(problem, problem.low, col);
             }
@@ -215,7 +217,7 @@ DEVICE void gradient(const Problem& problem, unsigned char* shared) {
     const unsigned char* const high = own.peek(0) + own_bytes;
     const unsigned char* const low = own.peek(1) + own_bytes;
     Sums<WIDTH> sums = {};
-    for (unsigned col = segment.first_position; col < end; col += TILE) {
+    for (unsigned col = columns.first; col < columns.end; col += TILE) {
         Sums<TILE> values;
         const unsigned char* const of_col = cols.peek(0);
         ask_similarities<CHUNKS>(values, high, of_col, false);
@@ -249,7 +251,8 @@ DEVICE void gradient(const Problem& problem, unsigned char* shared) {
     for (unsigned n = 0; n < WIDTH / 8; ++n) {
 #pragma unroll
         for (unsigned i = 0; i < 2; ++i) {
-            float* const to = problem.unit_gradient + size_t(own_row + 8 * i) * WIDTH + 8 * n + 2 * (lane % 4);
+            float* const row = unit_gradient_of(problem, blockIdx.z, own_row + 8 * i);
+            float* const to = row + 8 * n + 2 * (lane % 4);
             *reinterpret_cast<float2*>(to) = make_float2(sums[n][2 * i], sums[n][2 * i + 1]);
         }
     }

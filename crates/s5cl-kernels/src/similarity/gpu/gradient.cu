@@ -1,9 +1,9 @@
 // The gradient of the contrastive loss, the backward pass.
 //
-// contrast_gradient  Grid: tiles of 128 rows, slices of 128 numbers of a row. Block: 256 threads.
-//                    Shared: the stream (72 KiB). A block has all of its rows' sums, which nobody
-//                    else adds to; similarities are computed again. Weights and unit rows in f16,
-//                    products and sums in f32.
+// contrast_gradient  Grid: tiles of 128 rows, slices of 128 numbers of a row, splits of the columns.
+//                    Block: 256 threads. Shared: the stream (72 KiB). A block has the sums of its
+//                    rows over its columns, which nobody else adds to; similarities are computed
+//                    again. Weights and unit rows in f16, products and sums in f32.
 // contrast_finish    Grid: tiles of 128 positions. Block: 256 threads. No dynamic shared memory.
 //                    From unit rows to the rows as they came, in f64.
 #include "weights.cuh"
@@ -15,10 +15,10 @@ constexpr unsigned SLICE = 2;
 struct GradientPlan {
     const Problem& problem;
     const Segment& segment;
-    unsigned row, first_chunk, n_values, col, piece = 0;
+    unsigned row, first_chunk, n_values, col, end, piece = 0;
 
     DEVICE void fetch(Stage& stage) {
-        if (col >= end_of(segment)) return;
+        if (col >= end) return;
         const Pieces pieces = pieces_of(problem, segment, row, col);
         if (piece < pieces.count()) {
             const Halves halves = halves_of(problem);
@@ -50,11 +50,12 @@ KERNEL(256, 1) contrast_gradient(const __grid_constant__ Problem problem) {
     const unsigned n_values = min(SLICE, problem.width / CHUNK - first_chunk);
     const RowNumbers numbers = numbers_of(problem);
     const OwnRows own(numbers, own_row);
+    const Columns columns(problem, segment, blockIdx.z);
     Stream<GradientPlan> stream{
-        shared, {problem, segment, row, first_chunk, n_values, segment.first_position}};
+        shared, {problem, segment, row, first_chunk, n_values, columns.first, columns.end}};
     stream.start();
     float sums[SLICE * CHUNK / 8][4] = {};
-    for (unsigned col = segment.first_position; col < end_of(segment); col += COLS) {
+    for (unsigned col = columns.first; col < columns.end; col += COLS) {
         Similarities values;
         multiply(values, stream, pieces_of(problem, segment, row, col));
         const bool has_positives = meets_a_label(problem, segment, row, col);
@@ -89,8 +90,8 @@ KERNEL(256, 1) contrast_gradient(const __grid_constant__ Problem problem) {
         if (n / (CHUNK / 8) >= n_values) continue;
 #pragma unroll
         for (unsigned i = 0; i < 2; ++i) {
-            const size_t start = size_t(own_row + 8 * i) * problem.width;
-            float* const to = problem.unit_gradient + start + first_chunk * CHUNK + 8 * n + 2 * (lane % 4);
+            float* const row = unit_gradient_of(problem, blockIdx.z, own_row + 8 * i);
+            float* const to = row + first_chunk * CHUNK + 8 * n + 2 * (lane % 4);
             *reinterpret_cast<float2*>(to) = make_float2(sums[n][2 * i], sums[n][2 * i + 1]);
         }
     }
@@ -139,10 +140,18 @@ KERNEL(256) contrast_finish(const __grid_constant__ Problem problem) {
     for (unsigned position = first + warp; position < end; position += WARPS) {
         const size_t start = size_t(problem.order[position]) * dim;
         const float inverse = problem.inverse_norms[position];
-        const float* const of_unit = problem.unit_gradient + size_t(position) * problem.width;
+        const auto of_unit = [&](unsigned d) {
+            double sum = 0.0;
+            // Unrolled, the loop takes more registers than a thread has.
+#pragma unroll 1
+            for (unsigned split = 0; split < problem.n_splits; ++split) {
+                sum += double(unit_gradient_of(problem, split, position)[d]);
+            }
+            return sum;
+        };
         double product = 0.0;
         for (unsigned d = lane; d < dim; d += WARP_SIZE) {
-            product += double(problem.rows[start + d] * inverse) * double(of_unit[d]);
+            product += double(problem.rows[start + d] * inverse) * of_unit(d);
         }
         product = warp_sum(product);
         products += product;
@@ -151,7 +160,7 @@ KERNEL(256) contrast_finish(const __grid_constant__ Problem problem) {
         for (unsigned d = lane; d < dim; d += WARP_SIZE) {
             const double z = double(problem.rows[start + d] * inverse);
             problem.gradient[start + d] =
-                float((double(of_unit[d]) - along * z) * factor * double(inverse));
+                float((of_unit(d) - along * z) * factor * double(inverse));
         }
     }
     if (!problem.temperature_gradient) return;

@@ -117,7 +117,8 @@ impl<G: Gpu> Contrast<G> {
             return Ok(Gradients { rows, temperatures });
         }
         let width = problem.width as usize;
-        let unit_gradient = gpu.allocate::<f32>(layout.n_positions * width)?;
+        let n_splits = problem.n_splits as usize;
+        let unit_gradient = gpu.allocate::<f32>(n_splits * layout.n_positions * width)?;
         problem.unit_gradient = unit_gradient.pointer();
         problem.from_above = from_above;
         problem.gradient = rows.pointer();
@@ -157,7 +158,7 @@ impl<G: Gpu> Contrast<G> {
         let (tiles, width) = ((layout.n_positions / TILE) as u32, problem.width as usize);
         if problem.is_tiled == 0 {
             return Launch {
-                grid: [tiles, width.div_ceil(SLICE) as u32, 1],
+                grid: [tiles, width.div_ceil(SLICE) as u32, problem.n_splits],
                 shared_bytes: STREAM_BYTES as u32,
                 ..Launch::new("gradient", "contrast_gradient", tiles, THREADS)
             };
@@ -168,6 +169,7 @@ impl<G: Gpu> Contrast<G> {
         };
         // Two tiles of rows, three of columns, and two barriers of each.
         Launch {
+            grid: [tiles, 1, problem.n_splits],
             shared_bytes: (5 * (tile_bytes + 2 * 8)) as u32,
             ..Launch::new(HOPPER_MODULE, kernel, tiles, HOPPER_THREADS)
         }
@@ -234,6 +236,7 @@ impl<G: Gpu> Contrast<G> {
             n_positions: positions as u32,
             precision: precision as u32,
             is_tiled: u32::from(is_tiled),
+            n_splits: layout.n_splits() as u32,
             ..Problem::new(inputs, layout.segments, layout.n_segments)
         };
         Ok(Self { problem, layout, n, _numbers: numbers })

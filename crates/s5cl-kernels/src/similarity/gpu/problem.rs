@@ -18,6 +18,9 @@ const SMALLEST_COMMON_TEMPERATURE: f64 = 0.023;
 
 /// Tiles of a block of the symmetric pass, at most: the sums of a block are in shared memory.
 const MOST_BLOCK_TILES: usize = 16;
+/// Blocks of the backward pass, and splits of its columns, as long as there are fewer tiles.
+const ENOUGH_BLOCKS: usize = 256;
+const MOST_SPLITS: usize = 8;
 /// Blocks of the symmetric pass, as long as they are not larger than that: a row has a partial sum
 /// for each.
 pub(super) const MOST_BLOCKS: usize = 32;
@@ -115,6 +118,8 @@ pub(super) struct Problem {
     pub(super) width: u32,
     pub(super) precision: u32,
     pub(super) is_tiled: u32,
+    pub(super) n_splits: u32,
+    pub(super) unused: u32,
     pub(super) segments: [Segment; MOST_SEGMENTS],
 }
 
@@ -164,6 +169,8 @@ impl Problem {
             width: inputs.width() as u32,
             precision: 0,
             is_tiled: 0,
+            n_splits: 1,
+            unused: 0,
             segments,
         }
     }
@@ -233,5 +240,14 @@ impl Layout {
             layout.block_tiles = layout.block_tiles.max(block_tiles);
         }
         layout
+    }
+
+    /// Parts of the columns that the backward pass takes apart: with few tiles of rows a block for
+    /// each would leave most of a device idle.
+    pub(super) fn n_splits(&self) -> usize {
+        let most_rows = self.segments.iter().map(|segment| segment.n_rows).max().unwrap_or(0);
+        let of_segment = (most_rows as usize).div_ceil(TILE) / 2;
+        let wanted = ENOUGH_BLOCKS / (self.n_positions / TILE).max(1);
+        wanted.min(of_segment).clamp(1, MOST_SPLITS)
     }
 }
