@@ -55,7 +55,7 @@ impl ResidentBatches {
         let maker = maker.clone();
         let requests = Loader::new(steps, workers, prefetch, move |step| {
             // A sample that is drawn is one of those that were brought.
-            Ok(maker.requests(step, |sample_idx| places.get(&sample_idx).copied().unwrap_or(0)))
+            Ok(maker.requests(step, |sample_idx| places[&sample_idx]))
         });
         Ok(Some(Self { requests, tiles }))
     }

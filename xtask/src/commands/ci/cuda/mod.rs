@@ -18,8 +18,9 @@ use toolkit::Toolkit;
 const PORTABLE: [u32; 3] = [80, 90, 100];
 /// How the name of a file for Hopper alone ends.
 const HOPPER: &str = "_sm90a";
-/// The packages that have code or tests behind the feature.
-const TESTED: [&str; 2] = ["s5cl-kernels", "s5cl-tests"];
+/// The program, and the packages that have tests behind the feature. All in one command: alone, one
+/// would have other features of its dependencies, and candle's kernels would be compiled again.
+const PACKAGES: [&str; 3] = ["xtask", "s5cl-kernels", "s5cl-tests"];
 
 /// Compiles every kernel and holds its registers against what they were, then builds and links what
 /// is behind the feature; with `kernels_only` that is only type-checked, and only where candle's own
@@ -38,7 +39,8 @@ pub(super) fn check(update: bool, kernels_only: bool) -> Result<()> {
     let cuda = |args: &[&str]| {
         let mut command = cargo([]);
         command.args(args).envs(toolkit.environment());
-        command.arg("--target-dir").arg(&target);
+        command.args(PACKAGES.iter().flat_map(|package| ["--package", package]));
+        command.args(["--features", "cuda", "--target-dir"]).arg(&target);
         succeed(&mut command)
     };
     if kernels_only {
@@ -46,13 +48,9 @@ pub(super) fn check(update: bool, kernels_only: bool) -> Result<()> {
             println!("skipped: Rust behind the feature `cuda`: `cargo xtask ci cuda` has not run");
             return Ok(());
         }
-        return cuda(&["check", "--package", "xtask", "--features", "cuda", "--quiet"]);
+        return cuda(&["check", "--tests", "--quiet"]);
     }
-    cuda(&["build", "--package", "xtask", "--features", "cuda"])?;
-    for package in TESTED {
-        cuda(&["test", "--package", package, "--features", "cuda", "--no-run"])?;
-    }
-    Ok(())
+    cuda(&["test", "--no-run"])
 }
 
 /// Compiles every file for every target that it is made for, on all cores.
