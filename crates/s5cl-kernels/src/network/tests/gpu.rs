@@ -6,7 +6,7 @@ use half::{bf16, f16};
 
 use super::cases::{Case, residual, small, wide};
 use super::reference::{Moments, len};
-use super::values::{STATISTIC, VALUE, drawn};
+use super::values::{STATISTIC, VALUE, drawn, moments_of, other_statistics};
 use crate::batch_norm::launch::Statistics;
 use crate::checks::{assert_close, assert_within, draw};
 use crate::cuda::emulated::{EmulatedGpu, with_emulated_gpu};
@@ -174,18 +174,11 @@ fn rows_of_norm(case: &Case, norm: usize) -> usize {
 /// With statistics that are not the batch's.
 fn check_evaluation<T: Stored>(case: &Case, on_gpu: &mut OnGpu<'_>, distance: f64) {
     let (images, parameters) = drawn(&case.plain);
-    let of_batch = case.plain.forward(&images, &parameters, None).moments;
-    let (mut known, mut memory) = (Vec::new(), Vec::new());
-    for (index, Moments { mean, variance }) in of_batch.iter().enumerate() {
-        let drawn = draw(100 + index as u64, 2 * mean.len());
-        let (first, second) = drawn.split_at(mean.len());
-        let mean: Vec<f32> = mean.iter().zip(first).map(|(m, d)| *m as f32 + 0.3 * d).collect();
-        let variance: Vec<f32> =
-            variance.iter().zip(second).map(|(v, d)| *v as f32 * (1.0 + 0.5 * d)).collect();
-        let wide = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect();
-        known.push(Moments { mean: wide(&mean), variance: wide(&variance) });
-        memory.push([mean, variance].map(|values| on_gpu.gpu.upload(&values).unwrap()));
-    }
+    let other = other_statistics(&case.plain.forward(&images, &parameters, None).moments);
+    let known: Vec<Moments> = other.iter().map(moments_of).collect();
+    let upload = |values: &Vec<f32>| on_gpu.gpu.upload(values).unwrap();
+    let memory: Vec<[Values; 2]> =
+        other.iter().map(|[mean, variance]| [upload(mean), upload(variance)]).collect();
     let statistics = memory
         .iter()
         .map(|[mean, variance]| Statistics { mean: mean.pointer(), variance: variance.pointer() });

@@ -142,22 +142,34 @@ fn check(case: &Case, given: Given) -> Result<()> {
     check_evaluation(name, plain, &image_view, &views)
 }
 
+/// Means and variances near those of a batch, and not the same.
+pub(super) fn other_statistics(of_batch: &[Moments]) -> Vec<[Vec<f32>; 2]> {
+    let other = |(index, Moments { mean, variance }): (usize, &Moments)| {
+        let drawn = draw(100 + index as u64, 2 * mean.len());
+        let (first, second) = drawn.split_at(mean.len());
+        let mean = mean.iter().zip(first).map(|(m, d)| *m as f32 + 0.3 * d);
+        let variance = variance.iter().zip(second).map(|(v, d)| *v as f32 * (1.0 + 0.5 * d));
+        [mean.collect(), variance.collect()]
+    };
+    of_batch.iter().enumerate().map(other).collect()
+}
+
+/// The same for the reference.
+pub(super) fn moments_of([mean, variance]: &[Vec<f32>; 2]) -> Moments {
+    let wide = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect();
+    Moments { mean: wide(mean), variance: wide(variance) }
+}
+
 /// An evaluation with statistics that are not the batch's.
 fn check_evaluation(name: &str, plain: &Plain, image: &Tensor, views: &[&Tensor]) -> Result<()> {
     let (images, parameters) = drawn(plain);
-    let of_batch = plain.forward(&images, &parameters, None).moments;
-    let mut statistics = Vec::new();
-    let mut known = Vec::new();
-    for (index, Moments { mean, variance }) in of_batch.iter().enumerate() {
-        let drawn = draw(100 + index as u64, 2 * mean.len());
-        let (first, second) = drawn.split_at(mean.len());
-        let mean: Vec<f32> = mean.iter().zip(first).map(|(m, d)| *m as f32 + 0.3 * d).collect();
-        let variance: Vec<f32> =
-            variance.iter().zip(second).map(|(v, d)| *v as f32 * (1.0 + 0.5 * d)).collect();
-        let wide = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect();
-        known.push(Moments { mean: wide(&mean), variance: wide(&variance) });
-        statistics.push([Tensor::new(mean, &Device::Cpu)?, Tensor::new(variance, &Device::Cpu)?]);
-    }
+    let other = other_statistics(&plain.forward(&images, &parameters, None).moments);
+    let known: Vec<Moments> = other.iter().map(moments_of).collect();
+    let tensor = |values: &Vec<f32>| Tensor::new(values.as_slice(), &Device::Cpu);
+    let statistics: Vec<[Tensor; 2]> = other
+        .iter()
+        .map(|[mean, variance]| Ok([tensor(mean)?, tensor(variance)?]))
+        .collect::<Result<_>>()?;
     let statistics: Vec<_> = statistics.iter().map(|[mean, variance]| (mean, variance)).collect();
     let got = plain.network().evaluate(image, views, &statistics)?;
     let expected = plain.forward(&images, &parameters, Some(&known));
