@@ -243,6 +243,18 @@ template <class T> DEVICE T warp_max(T value) {
     return value;
 }
 
+// Whether a block is the last of a one-dimensional grid to come here: it then sees what thread 0 of
+// every block wrote before. `ticket` starts at 0, and the last block resets it; `answer` is shared.
+DEVICE bool is_last_block(uint32_t* ticket, bool& answer) {
+    if (threadIdx.x == 0) {
+        __threadfence();
+        answer = atomicAdd(ticket, 1u) == gridDim.x - 1;
+    }
+    __syncthreads();
+    if (answer) __threadfence();
+    return answer;
+}
+
 // The sum over a one-dimensional block of whole warps, the same bits in every thread; `scratch` is
 // shared memory of one T a warp, free again when this returns.
 template <class T> DEVICE T block_sum(T value, T* scratch) {

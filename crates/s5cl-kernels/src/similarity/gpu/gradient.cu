@@ -167,13 +167,7 @@ KERNEL(256) contrast_finish(const __grid_constant__ Problem problem) {
     const double sum = block_sum(lane == 0 ? products : 0.0, scratch);
     if (threadIdx.x == 0) {
         problem.tile_sums[size_t(blockIdx.x) * 3 + 2] = sum;
-        __threadfence();
-        is_last = atomicAdd(problem.ticket, 1u) == gridDim.x - 1;
     }
-    __syncthreads();
-    if (is_last) {
-        __threadfence();
-        add_up(problem, scratch);
-    }
+    if (is_last_block(problem.ticket, is_last)) add_up(problem, scratch);
 }
 EXPORT(contrast_finish);

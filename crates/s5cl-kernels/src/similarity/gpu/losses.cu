@@ -94,13 +94,7 @@ KERNEL(128) contrast_losses(const __grid_constant__ Problem problem) {
     if (threadIdx.x == 0) {
         problem.tile_sums[size_t(blockIdx.x) * 3] = losses;
         problem.tile_sums[size_t(blockIdx.x) * 3 + 1] = n_counting;
-        __threadfence();
-        is_last = atomicAdd(problem.ticket, 1u) == gridDim.x - 1;
     }
-    __syncthreads();
-    if (is_last) {
-        __threadfence();
-        add_up(problem, scratch);
-    }
+    if (is_last_block(problem.ticket, is_last)) add_up(problem, scratch);
 }
 EXPORT(contrast_losses);

@@ -206,12 +206,8 @@ KERNEL(128) cross_losses(const __grid_constant__ Cross cross) {
     if (threadIdx.x == 0) {
         cross.tile_sums[2 * blockIdx.x] = losses;
         cross.tile_sums[2 * blockIdx.x + 1] = count;
-        __threadfence();
-        is_last = atomicAdd(&state.ticket, 1u) == gridDim.x - 1;
     }
-    __syncthreads();
-    if (!is_last) return;
-    __threadfence();
+    if (!is_last_block(&state.ticket, is_last)) return;
     const volatile double* const of_tiles = cross.tile_sums;
     double sums[2] = {};
     for (unsigned tile = threadIdx.x; tile < gridDim.x; tile += blockDim.x) {
