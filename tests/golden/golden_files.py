@@ -5,8 +5,8 @@ Every script is run from any folder as `python tests/golden/<topic>.py`, in an e
     torch 2.15.0 (CPU), torchvision 0.29.2, pytorch-metric-learning 2.9.0, scikit-image 0.26.0,
     pillow 13.0.0, numpy 2.4.6, safetensors, scikit-learn 1.9.1, scipy 1.17.1
 
-and writes its files beside itself (`augment.py`: into the crate that reads them). A second run
-gives the same bytes. Inputs are float32; results are computed in float64 from them unless a
+(`encoders.py`: in that of its own docstring) and writes its files beside itself (`augment.py`:
+into the crate that reads them). A second run gives the same bytes. Inputs are float32; results are computed in float64 from them unless a
 script says otherwise, and JSON holds the shortest text that reads back as the same number.
 """
 
