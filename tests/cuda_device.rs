@@ -4,7 +4,7 @@
 //! the device, its libraries, and candle's side of it.
 
 use candle_core::{Device, Result, Tensor, Var};
-use s5cl_backbone::{Mode, Model, ModelConfig, Parameters, Precision};
+use s5cl_backbone::{EncoderConfig, Mode, Model, ModelConfig, Parameters};
 use s5cl_kernels::{
     CrossEntropyConfig, Reduction, cross_entropy, cuda_devices, open_cuda_device, sup_con,
 };
@@ -77,8 +77,8 @@ fn network_on_a_device_is_that_of_the_cpu() -> Result<()> {
     on_device(|device| {
         let on = |device: &Device| -> Result<Vec<Vec<f32>>> {
             let parameters = Parameters::new(0);
-            let (encoder, precision) = ("resnet-slim".to_owned(), Precision::F32);
-            let config = ModelConfig { encoder, embedding_dim: 8, n_classes: 3, precision };
+            let encoder = EncoderConfig::named("resnet-slim", 24)?;
+            let config = ModelConfig { encoder, embedding_dim: 8, n_classes: 3 };
             let model = Model::new(&config, &parameters.builder(device))?;
             let images = drawn(&[4, 24, 24, 3], device)?;
             let logits = model.forward(&images, Mode::Train)?.logits;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use candle_core::{Device, Tensor, Var, utils::get_num_threads};
-use s5cl_backbone::{Mode, Model, ModelConfig, Normalization, Parameters, Precision};
+use s5cl_backbone::{EncoderConfig, Mode, Model, ModelConfig, Normalization, Parameters};
 use s5cl_kernels::linear;
 use s5cl_losses::{
     Hierarchy, HierarchyConfig, LabeledViews, Reduction, SupCon, SupervisedLoss, instance_labels,
@@ -34,8 +34,8 @@ fn bits(tensor: &Tensor) -> candle_core::Result<Vec<u32>> {
 /// Loss, statistics and every gradient of one step on 24 images of 32 pixels.
 fn model_step() -> TestResult<Bits> {
     let parameters = Parameters::new(0);
-    let (encoder, precision) = ("resnet-slim".into(), Precision::F32);
-    let config = ModelConfig { encoder, embedding_dim: 64, n_classes: 4, precision };
+    let encoder = EncoderConfig::named("resnet-slim", 32)?;
+    let config = ModelConfig { encoder, embedding_dim: 64, n_classes: 4 };
     let model = Model::new(&config, &parameters.builder(&Device::Cpu))?;
     let mut random = named_stream(0, "pixels");
     let pixels: Vec<u8> = (0..24 * 32 * 32 * 3).map(|_| random.below(256) as u8).collect();

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
-use s5cl_backbone::{ConvNet, Mode, Parameters, Precision};
+use s5cl_backbone::{Layers, Mode, Parameters, Precision};
 use s5cl_kernels::{
     Conv2dConfig, CrossEntropyConfig, batch_norm_eval, batch_norm_train, conv2d, cross_entropy,
     global_average_pool, linear, max_pool2d,
@@ -137,8 +137,8 @@ fn batch_norm_is_the_golden_one() -> TestResult {
         let parameters = Parameters::new(0);
         let input = Var::from_tensor(&case.maps(arrays, "input")?)?;
         let channels = input.dim(3)?;
-        let (mut net, builder) = (ConvNet::new(Precision::F32), parameters.builder(&Device::Cpu));
-        net.batch_norm(net.images(), channels, None, false, &builder)?;
+        let (mut net, builder) = (Layers::new(Precision::F32), parameters.builder(&Device::Cpu));
+        net.batch_norm(net.images(), channels, (None, false), 1e-5, &builder)?;
         for (name, variable) in parameters.all() {
             variable.set(case.array(arrays, &name)?)?;
         }

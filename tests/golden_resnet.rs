@@ -6,8 +6,8 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor, Var};
 use s5cl_backbone::{
-    Encoder, Mode, Model, ModelConfig, Parameters, Precision, ResNet, ResNetConfig, Stem,
-    WeightsError, load_weights, save_weights,
+    Architecture, Block, Encoder, EncoderConfig, Mode, Model, ModelConfig, Parameters, Precision,
+    ResNetConfig, Stem, Trained, WeightsError, load_weights, save_weights,
 };
 
 use crate::golden_files::{TestResult, array, arrays, assert_close, channels_last, gradient, path};
@@ -21,14 +21,21 @@ const STEMS: [(Stem, &str); 2] = [(Stem::Standard, "stem7"), (Stem::Small, "stem
 
 struct Tiny {
     parameters: Parameters,
-    resnet: ResNet,
+    resnet: Encoder,
 }
 
 impl Tiny {
     fn new(stem: Stem) -> TestResult<Self> {
-        let config = ResNetConfig { stem, blocks: [1; 4], channels: [4, 8, 8, 16] };
+        let (blocks, channels) = ([1; 4], [4, 8, 8, 16]);
+        let config = ResNetConfig { stem, block: Block::Basic, blocks, channels };
         let parameters = Parameters::new(0);
-        let resnet = ResNet::new(&config, Precision::F32, &parameters.builder(&Device::Cpu))?;
+        let encoder = EncoderConfig {
+            architecture: Architecture::ResNet(config),
+            image_size: 0,
+            trained: Trained::All,
+            precision: Precision::F32,
+        };
+        let resnet = Encoder::new(&encoder, &parameters.builder(&Device::Cpu))?;
         Ok(Self { parameters, resnet })
     }
 
@@ -151,8 +158,8 @@ fn weights_report_names_every_key() -> TestResult {
 
 #[test]
 fn weights_may_lack_the_heads_and_leave_them() -> TestResult {
-    let (encoder, precision) = ("resnet-slim".into(), Precision::F32);
-    let config = ModelConfig { encoder, embedding_dim: 8, n_classes: 3, precision };
+    let encoder = EncoderConfig::named("resnet-slim", 32)?;
+    let config = ModelConfig { encoder, embedding_dim: 8, n_classes: 3 };
     let build = |seed: u64| -> TestResult<Parameters> {
         let parameters = Parameters::new(seed);
         Model::new(&config, &parameters.builder(&Device::Cpu))?;

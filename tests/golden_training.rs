@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor, Var};
-use s5cl_backbone::{Encoder, Mode, Parameters, Precision, ResNet, ResNetConfig, Stem};
+use s5cl_backbone::{
+    Architecture, Encoder, EncoderConfig, Mode, Parameters, Precision, ResNetConfig, Stem, Trained,
+};
 
 use crate::golden_files::{TestResult, array, arrays, assert_close, channels_last, gradient};
 
@@ -55,7 +57,7 @@ fn initial(key: &str, seed: u64, shape: &[usize]) -> candle_core::Result<Tensor>
 struct Golden {
     variables: BTreeMap<String, Var>,
     parameters: Parameters,
-    resnet: ResNet,
+    resnet: Encoder,
     images: Tensor,
     loss_weights: Tensor,
     expected: BTreeMap<String, Tensor>,
@@ -65,7 +67,13 @@ impl Golden {
     fn new(stem: Stem, name: &str, (height, width, seed): (usize, usize, u64)) -> TestResult<Self> {
         let parameters = Parameters::new(0);
         let config = ResNetConfig { stem, channels: CHANNELS, ..ResNetConfig::resnet18() };
-        let resnet = ResNet::new(&config, Precision::F32, &parameters.builder(&Device::Cpu))?;
+        let encoder = EncoderConfig {
+            architecture: Architecture::ResNet(config),
+            image_size: 0,
+            trained: Trained::All,
+            precision: Precision::F32,
+        };
+        let resnet = Encoder::new(&encoder, &parameters.builder(&Device::Cpu))?;
         for (place, (key, variable)) in parameters.all().iter().enumerate() {
             variable.set(&initial(key, 3 + place as u64, variable.dims())?)?;
         }

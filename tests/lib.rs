@@ -7,6 +7,9 @@ mod tidy;
 /// Metrics of classification and calibration against scikit-learn's.
 #[cfg(test)]
 mod golden_classification;
+/// Tiny encoders of each architecture against PyTorch's, and what of them is trained.
+#[cfg(test)]
+mod golden_encoders;
 /// Reading and comparing what the scripts under `golden/` made.
 #[cfg(test)]
 mod golden_files;

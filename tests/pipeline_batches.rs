@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::Device;
 use s5cl_augment::{Pipeline, Transform};
-use s5cl_backbone::{Model, ModelConfig, Normalization, Parameters, Precision};
+use s5cl_backbone::{EncoderConfig, Model, ModelConfig, Normalization, Parameters};
 use s5cl_data::{
     ClassBalancedSampler, Dataset, Draw, LabelBudget, PoolSampler, Spec, open, partition,
 };
@@ -147,10 +147,9 @@ impl Setup {
     pub(crate) fn state(&self, seed: u64) -> TestResult<TrainState> {
         let parameters = Parameters::new(seed);
         let model = ModelConfig {
-            encoder: "resnet-slim".to_owned(),
+            encoder: EncoderConfig::named("resnet-slim", 32)?,
             embedding_dim: self.embedding_dim,
             n_classes: 9,
-            precision: Precision::F32,
         };
         let model = Model::new(&model, &parameters.builder(&Device::Cpu))?;
         let config = OptimizerConfig { rule: self.rule, weight_decay: 1e-4 };

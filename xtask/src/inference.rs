@@ -7,8 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use candle_core::{Tensor, Var};
 use s5cl_backbone::{
-    Mode, Model, ModelConfig, Normalization, Parameters, Precision, load_weights, read_metadata,
-    save_weights,
+    EncoderConfig, Mode, Model, ModelConfig, Normalization, Parameters, load_weights,
+    read_metadata, save_weights,
 };
 use s5cl_data::{Dataset, Loader, TileBatch};
 use s5cl_eval::{ClassificationResult, Probabilities};
@@ -69,10 +69,9 @@ impl Predictor {
     pub(crate) fn new(card: Card, device: &Device) -> Result<Self> {
         let parameters = Parameters::new(0);
         let config = ModelConfig {
-            encoder: card.encoder.clone(),
+            encoder: EncoderConfig::named(&card.encoder, card.image_size as usize)?,
             embedding_dim: card.embedding_dim,
             n_classes: card.class_names.len(),
-            precision: Precision::F32,
         };
         let model = Model::new(&config, &parameters.builder(&device.tensors))?;
         Ok(Self { card, model, parameters })

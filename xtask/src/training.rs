@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 use candle_core::Tensor;
-use s5cl_backbone::{Model, ModelConfig, Parameters, Precision, load_weights};
+use s5cl_backbone::{EncoderConfig, Model, ModelConfig, Parameters, Precision, load_weights};
 use s5cl_eval::ClassificationResult;
 use s5cl_trainer::{
     BatchSource, Checkpoints, Event, LossScale, Method, Optimizer, Outcome, SourceError,
@@ -217,10 +217,13 @@ impl<'a> Run<'a> {
         let device = &self.options.device.tensors;
         let parameters = Parameters::new(config.seed);
         let model = ModelConfig {
-            encoder: config.encoder.name.clone(),
+            encoder: EncoderConfig {
+                trained: config.encoder.train.parse().map_err(anyhow::Error::msg)?,
+                precision: *precision,
+                ..EncoderConfig::named(&config.encoder.name, config.data.image_size as usize)?
+            },
             embedding_dim: config.embedder.dim,
             n_classes: experiment.dataset.n_classes(),
-            precision: *precision,
         };
         let model = Model::new(&model, &parameters.builder(device))?;
         if let Some(path) = weights {

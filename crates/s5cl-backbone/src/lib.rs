@@ -2,22 +2,21 @@
 //!
 //! - [`Parameters`]: every weight of a model by name, drawn from a seed; hands candle's
 //!   `VarBuilder` to the layers.
-//! - [`ConvNet`]: layers, weights and running statistics of a network of convolutions.
-//! - [`ResNet`]: residual networks whose batch normalization trains.
+//! - [`Architecture`]: the kinds of encoders by name, [`Encoder`]: one with its weights, of which
+//!   [`Trained`] says what is trained; made of [`Layers`].
 //! - [`Model`]: encoder, embedder and classifier, the model of S5CL.
 //! - [`load_weights`], [`save_weights`]: safetensors in and out, with a report of the keys.
 //!
 //! ```
 //! use candle_core::{Device, Tensor};
-//! use s5cl_backbone::{Mode, Model, ModelConfig, Normalization, Parameters, Precision};
+//! use s5cl_backbone::{EncoderConfig, Mode, Model, ModelConfig, Normalization, Parameters};
 //!
 //! # fn main() -> candle_core::Result<()> {
 //! let parameters = Parameters::new(0);
 //! let config = ModelConfig {
-//!     encoder: "resnet-slim".into(),
+//!     encoder: EncoderConfig::named("resnet-slim", 32)?,
 //!     embedding_dim: 64,
 //!     n_classes: 9,
-//!     precision: Precision::F32,
 //! };
 //! let model = Model::new(&config, &parameters.builder(&Device::Cpu))?;
 //! let pixels = Tensor::zeros((2, 32, 32, 3), candle_core::DType::U8, &Device::Cpu)?;
@@ -31,22 +30,26 @@
 
 mod parameters;
 
-mod conv_net;
-mod resnet;
-
+mod architecture;
 mod encoder;
+mod layers;
 mod model;
+mod stages;
+
 mod normalization;
 
 mod weights;
 
-pub use conv_net::ConvNet;
-pub use encoder::{ENCODERS, Encoder, Mode, encoder};
+pub use architecture::{
+    Architecture, Block, ConvNextConfig, ENCODERS, EfficientNetConfig, FeedForward, MobileStage,
+    ResNetConfig, StageKind, Stem, VitConfig, WideResNetConfig,
+};
+pub use encoder::{Encoder, EncoderConfig, Mode, Trained};
+pub use layers::{Behind, Conv, LayerScale, Layers, Prefix};
 pub use model::{Model, ModelConfig, ModelOutput};
 pub use normalization::Normalization;
 pub use parameters::Parameters;
-pub use resnet::{ResNet, ResNetConfig, Stem};
-pub use s5cl_kernels::Precision;
+pub use s5cl_kernels::{Activation, Maps, Precision, TokenPool};
 pub use weights::{KeyReport, WeightsError, load_weights, read_metadata, save_weights};
 
 #[cfg(doctest)]

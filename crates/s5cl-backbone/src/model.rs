@@ -2,21 +2,19 @@
 
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
-use s5cl_kernels::{Precision, linear};
+use s5cl_kernels::linear;
 
-use crate::{Encoder, Mode, encoder};
+use crate::{Encoder, EncoderConfig, Mode};
 
 /// What a model is made of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
-    /// Name of the encoder, one of [`crate::ENCODERS`].
-    pub encoder: String,
+    /// The encoder.
+    pub encoder: EncoderConfig,
     /// Length of the embedding.
     pub embedding_dim: usize,
     /// Classes that the classifier tells apart.
     pub n_classes: usize,
-    /// Of the encoder's layers; the heads are f32.
-    pub precision: Precision,
 }
 
 /// An encoder, a linear embedder on its encoding, and a linear classifier on the embedding; no
@@ -29,7 +27,7 @@ pub struct ModelConfig {
 ///
 /// Tran et al., "S5CL", MICCAI 2022, and its code: ResNet-18 (512) to 64 to the classes.
 pub struct Model {
-    encoder: Box<dyn Encoder>,
+    encoder: Encoder,
     embedder: Linear,
     classifier: Linear,
 }
@@ -51,11 +49,17 @@ impl Model {
     /// If the encoder's name is unknown, the builder knows a weight with another shape, or its device
     /// does not have the precision.
     pub fn new(config: &ModelConfig, builder: &VarBuilder<'_>) -> Result<Self> {
-        let encoder = encoder(&config.encoder, config.precision, builder)?;
+        let encoder = Encoder::new(&config.encoder, builder)?;
         let embedder = Linear::new(encoder.dim(), config.embedding_dim, &builder.pp("embedder"))?;
         let classifier =
             Linear::new(config.embedding_dim, config.n_classes, &builder.pp("classifier"))?;
         Ok(Self { encoder, embedder, classifier })
+    }
+
+    /// The encoder.
+    #[must_use]
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
     }
 
     /// Embeds and classifies f32 images `[batch, height, width, 3]`, normalized.

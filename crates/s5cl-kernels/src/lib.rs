@@ -45,15 +45,19 @@
 //! # }
 //! ```
 
+mod activation;
+mod attention;
 mod batch_norm;
 mod conv2d;
 mod cross_entropy;
 mod global_average_pool;
+mod layer_norm;
 mod linear;
 mod max_pool2d;
 mod network;
 mod optimizer_step;
 mod similarity;
+mod tokens;
 mod views;
 mod window;
 mod winograd;
@@ -63,6 +67,7 @@ mod transfer;
 
 mod product;
 
+mod exp2;
 mod microkernel;
 mod panels;
 mod scratch;
@@ -79,6 +84,7 @@ mod checks;
 #[cfg(test)]
 extern crate self as s5cl_kernels;
 
+pub use activation::Activation;
 pub use batch_norm::{BatchNormOutput, batch_norm_eval, batch_norm_train, running_statistics_step};
 pub use conv2d::{Conv2dConfig, conv2d};
 pub use cross_entropy::{CrossEntropyConfig, cross_entropy};
@@ -100,6 +106,7 @@ pub use similarity::{
     sup_con_anchor_losses, top_k, top_k_of_other_groups, top_k_tensors,
     top_k_tensors_of_other_groups,
 };
+pub use tokens::TokenPool;
 pub use transfer::{Readback, Upload};
 pub use views::{ResidentTiles, ViewRequest, ViewStep};
 

@@ -4,6 +4,9 @@ use std::ops::{Deref, Range};
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Layout, Result, Storage, StorageRef, Tensor, bail};
+use rayon::prelude::*;
+
+use crate::simd;
 
 /// The values of a contiguous f32 tensor on the CPU, held for reading.
 pub(crate) struct Values<'a> {
@@ -67,6 +70,43 @@ fn contiguous(layout: &Layout, op: &str) -> Result<Range<usize>> {
 
 fn not_f32(storage: &CpuStorage, layout: &Layout, op: &str) -> String {
     format!("{op}: expected f32 on the CPU, got {:?} {:?}", storage.dtype(), layout.shape())
+}
+
+/// The sum of parts of `len` values each, in f64 and in order, so that it does not depend on who
+/// computed which.
+pub(crate) fn sum_in_order(parts: &[Vec<f32>], len: usize) -> Vec<f32> {
+    let mut totals = vec![0.0_f64; len];
+    for part in parts {
+        for (total, &value) in totals.iter_mut().zip(part) {
+            *total += f64::from(value);
+        }
+    }
+    totals.into_iter().map(|total| total as f32).collect()
+}
+
+/// The sum of all rows of `width` values.
+pub(crate) fn row_sums(rows: &[f32], width: usize) -> Vec<f32> {
+    /// Values of a block, whose rows are added in f32.
+    const BLOCK_VALUES: usize = 16 * 1024;
+    let block = (BLOCK_VALUES / width).max(1) * width;
+    let parts: Vec<Vec<f32>> = rows
+        .par_chunks(block)
+        .map(|rows| {
+            let mut sums = vec![0.0_f32; width];
+            simd::dispatch(
+                #[inline(always)]
+                || {
+                    for row in rows.chunks_exact(width) {
+                        for (sum, value) in sums.iter_mut().zip(row) {
+                            *sum += value;
+                        }
+                    }
+                },
+            );
+            sums
+        })
+        .collect();
+    sum_in_order(&parts, width)
 }
 
 #[cfg(test)]

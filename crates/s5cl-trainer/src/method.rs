@@ -188,7 +188,7 @@ impl Method {
 #[cfg(test)]
 mod tests {
     use candle_core::{Device, Tensor};
-    use s5cl_backbone::{ENCODERS, Model, ModelConfig, Normalization, Parameters, Precision};
+    use s5cl_backbone::{EncoderConfig, Model, ModelConfig, Normalization, Parameters};
     use s5cl_kernels::Upload;
     use s5cl_losses::HierarchyConfig;
 
@@ -234,9 +234,9 @@ mod tests {
         let method = Method::new(MethodConfig { pseudo_ramp_steps: 1, ..config() })?;
         let (labeled, unlabeled) = (views(4, 32), Some(views(3, 32)));
         let batch = Batch { labeled, labels: vec![0, 0, 1, 1], unlabeled, on_device: None };
-        for name in ENCODERS {
-            let (encoder, precision) = (name.into(), Precision::F32);
-            let config = ModelConfig { encoder, embedding_dim: 8, n_classes: 2, precision };
+        for name in ["resnet-slim", "resnet18-small", "wide-resnet28-2", "vit-small-16"] {
+            let encoder = EncoderConfig::named(name, 32)?;
+            let config = ModelConfig { encoder, embedding_dim: 8, n_classes: 2 };
             let parameters = Parameters::new(0);
             let model = Model::new(&config, &parameters.builder(&Device::Cpu))?;
             for step in [0, 1000] {

@@ -57,7 +57,7 @@ section! {
 }
 section! {
     /// The encoder and its initial weights.
-    EncoderConfig { name: String, weights: String }
+    EncoderConfig { name: String, weights: String, train: String, learning_rate_decay: f64 }
 }
 section! {
     /// The embedding.

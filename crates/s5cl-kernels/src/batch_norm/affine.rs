@@ -8,6 +8,11 @@ pub(crate) struct Affine {
 }
 
 impl Affine {
+    /// Only an addition.
+    pub(crate) fn shift(by: &[f32]) -> Self {
+        Self { scale: vec![1.0; by.len()], shift: by.to_vec() }
+    }
+
     pub(crate) fn new(
         weight: &[f32],
         bias: &[f32],

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "cuda")]
 mod cuda;
+mod depthwise;
 pub(crate) mod direct;
 pub(crate) mod geometry;
 #[cfg(any(feature = "cuda", test))]
@@ -145,7 +146,9 @@ pub(crate) fn forward(
     out: &mut [f32],
     finish: Finish<'_>,
 ) {
-    if winograd::pays(geometry) {
+    if depthwise::is_depthwise(geometry) {
+        depthwise::forward(geometry, maps, weight, out, finish);
+    } else if winograd::pays(geometry) {
         Winograd::forward(geometry, weight).run(maps, out, finish);
     } else {
         Direct::forward(geometry, weight).run(maps, out, finish);
@@ -160,7 +163,9 @@ pub(crate) fn input_gradient(
     out: &mut [f32],
     finish: Finish<'_>,
 ) {
-    if winograd::pays(geometry) {
+    if depthwise::is_depthwise(geometry) {
+        depthwise::input_gradient(geometry, weight, gradient, out, finish);
+    } else if winograd::pays(geometry) {
         Winograd::input_gradient(geometry, weight).run(gradient, out, finish);
     } else {
         Direct::input_gradient(geometry, weight).run(gradient, out, finish);
@@ -169,7 +174,9 @@ pub(crate) fn input_gradient(
 
 /// The gradient of the weight, in its own layout.
 pub(crate) fn weight_gradient(geometry: &Geometry, maps: &[f32], gradient: &[f32]) -> Vec<f32> {
-    if winograd::pays(geometry) {
+    if depthwise::is_depthwise(geometry) {
+        depthwise::weight_gradient(geometry, maps, gradient)
+    } else if winograd::pays(geometry) {
         winograd::weight_gradient(geometry, maps, gradient)
     } else {
         weight_gradient::weight_gradient(geometry, maps, gradient)

@@ -191,7 +191,7 @@ fn winograd_pays_in_the_golden_resnets() {
 #[test]
 fn conv2d_has_the_same_bits_on_any_threads() {
     let cases = [
-        // For itself, by Winograd, in groups, and with more weights than pixels.
+        // For itself, by Winograd, in groups, each channel alone, and with more weights than pixels.
         ([3, 31, 26, 3], [20, 3, 7, 7], Conv2dConfig { stride: 2, ..Conv2dConfig::same(7) }, false),
         ([3, 21, 19, 64], [64, 64, 3, 3], Conv2dConfig::same(3), true),
         ([5, 13, 8, 6], [6, 2, 3, 3], Conv2dConfig { groups: 3, ..Conv2dConfig::same(3) }, false),
@@ -289,4 +289,58 @@ fn finish_scales_adds_and_clips() {
         Winograd::forward(&case.geometry, &case.weight).run(&case.maps, &mut out, finish);
         assert_close("winograd", &out, &expected, WINOGRAD);
     }
+}
+
+#[test]
+fn depthwise_is_the_definition() {
+    let config = |channels, stride, padding, dilation| Conv2dConfig {
+        stride,
+        padding,
+        dilation,
+        groups: channels,
+    };
+    let cases = [
+        ([2, 9, 14, 6], [6, 1, 3, 3], config(6, 1, 1, 1)),
+        ([1, 1, 1, 33], [33, 1, 7, 7], config(33, 1, 3, 1)),
+        ([3, 8, 5, 16], [16, 1, 7, 7], config(16, 1, 3, 1)),
+        ([2, 13, 20, 20], [20, 1, 3, 3], config(20, 2, 1, 1)),
+        ([1, 12, 11, 5], [5, 1, 2, 3], config(5, 3, 2, 2)),
+        ([9, 31, 40, 40], [40, 1, 5, 5], config(40, 1, 2, 1)),
+    ];
+    for (maps, weight, config) in cases {
+        let case = Case::new(maps, weight, config);
+        let (what, reference) = (format!("{:?}", case.geometry), case.reference());
+        with_each_instruction_set(|| {
+            let (geometry, finish) = (&case.geometry, Finish::OVERWRITE);
+            let mut out = vec![f32::NAN; case.gradient.len()];
+            super::forward(geometry, &case.maps, &case.weight, &mut out, finish);
+            assert_close(&what, &out, &reference.output, DIRECT);
+            let mut out = vec![f32::NAN; case.maps.len()];
+            super::input_gradient(geometry, &case.weight, &case.gradient, &mut out, finish);
+            assert_close(&what, &out, &reference.for_maps, DIRECT);
+            let out = super::weight_gradient(geometry, &case.maps, &case.gradient);
+            assert_close(&what, &out, &reference.for_weight, DIRECT);
+        });
+    }
+}
+
+#[test]
+fn depthwise_shifts_adds_and_clips_what_is_asked_for() {
+    let case = Case::new(
+        [2, 7, 9, 19],
+        [19, 1, 3, 3],
+        Conv2dConfig { groups: 19, ..Conv2dConfig::same(3) },
+    );
+    let (shift, other) = (draw(4, 19), draw(5, case.gradient.len()));
+    let affine = Affine::shift(&shift);
+    let finish = Finish { start: Start::Other(&other), affine: Some(&affine), relu: true };
+    let reference = case.reference().output.into_iter().enumerate();
+    let expected =
+        reference.map(|(i, sum)| (sum + f64::from(shift[i % 19]) + f64::from(other[i])).max(0.0));
+    let expected: Vec<f64> = expected.collect();
+    with_each_instruction_set(|| {
+        let mut out = vec![f32::NAN; case.gradient.len()];
+        super::forward(&case.geometry, &case.maps, &case.weight, &mut out, finish);
+        assert_close("finished", &out, &expected, DIRECT);
+    });
 }

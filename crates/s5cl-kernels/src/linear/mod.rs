@@ -17,7 +17,7 @@ use crate::conv2d::weight_gradient::{Part, Run, Runs};
 use crate::panels::Panels;
 use crate::product::{Finish, Product, Segment};
 use crate::simd;
-use crate::values::{Values, operand};
+use crate::values::{Values, operand, row_sums};
 
 /// Rows of a part of a product, which is computed on one thread; a multiple of the tile's rows.
 const PART_ROWS: usize = 48;
@@ -99,9 +99,8 @@ impl CustomOp3 for Linear {
         let input = operand(input, input_layout, self.name())?;
         let weight = operand(weight, weight_layout, self.name())?;
         let bias = operand(bias, bias_layout, self.name())?;
-        let affine = Affine { scale: vec![1.0; bias.len()], shift: bias.to_vec() };
-        let affine = self.has_bias.then_some(&affine);
-        let out = product(input, &turned(weight, in_dim, out_dim), affine);
+        let affine = self.has_bias.then(|| Affine::shift(bias));
+        let out = product(input, &turned(weight, in_dim, out_dim), affine.as_ref());
         let mut shape = input_layout.dims().to_vec();
         shape.pop();
         shape.push(out_dim);
@@ -145,7 +144,7 @@ impl CustomOp3 for Linear {
             weight_gradient(&gradient, &Values::of(input, self.name())?, in_dim, out_dim);
         let bias_gradient = self
             .has_bias
-            .then(|| Tensor::from_vec(column_sums(&gradient, out_dim), bias.shape(), device));
+            .then(|| Tensor::from_vec(row_sums(&gradient, out_dim), bias.shape(), device));
         Ok((
             input_gradient.transpose()?,
             Some(Tensor::from_vec(weight_gradient, weight.shape(), device)?),
@@ -241,15 +240,4 @@ fn weight_gradient(gradient: &[f32], input: &[f32], in_dim: usize, out_dim: usiz
         }
     });
     weight
-}
-
-/// The sum of all rows, in f64 and in order.
-fn column_sums(rows: &[f32], width: usize) -> Vec<f32> {
-    let mut sums = vec![0.0_f64; width];
-    for row in rows.chunks_exact(width) {
-        for (sum, &value) in sums.iter_mut().zip(row) {
-            *sum += f64::from(value);
-        }
-    }
-    sums.into_iter().map(|sum| sum as f32).collect()
 }

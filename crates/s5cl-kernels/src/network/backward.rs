@@ -3,7 +3,7 @@
 use candle_core::{Result, bail};
 
 use super::forward::TapeOf;
-use super::passes::{BackwardPasses, Into};
+use super::passes::{BackwardPasses, Into, Step};
 use super::plan::Layer;
 
 /// Which gradients are wanted.
@@ -55,7 +55,11 @@ impl<P: BackwardPasses> Pass<'_, P> {
     fn layer(&mut self, index: usize, layer: Layer, gradient: P::Maps) -> Result<()> {
         match layer {
             Layer::Images => Ok(()),
-            Layer::Conv2d { input, weight, .. } => {
+            Layer::Conv2d { input, residual, kernel, .. } => {
+                let weight = kernel.weight;
+                if let Some(bias) = kernel.bias().filter(|&bias| self.wanted.parameters[bias]) {
+                    self.passes.bias_gradient(index, bias, &gradient)?;
+                }
                 if self.wanted.parameters[weight] {
                     let maps = &self.tape.values[input];
                     self.passes.weight_gradient(index, weight, maps, &gradient)?;
@@ -76,8 +80,13 @@ impl<P: BackwardPasses> Pass<'_, P> {
                     };
                     self.gradients[input] = Some(of_input);
                 }
-                self.passes.give(gradient);
-                Ok(())
+                match residual {
+                    Some(residual) => self.add(residual, gradient),
+                    None => {
+                        self.passes.give(gradient);
+                        Ok(())
+                    }
+                }
             }
             Layer::BatchNorm { input, residual, norm } => {
                 let Some(kept) = self.tape.norms[index].take() else {
@@ -108,6 +117,22 @@ impl<P: BackwardPasses> Pass<'_, P> {
                 passes.global_average_pool_gradient(index, input, &gradient, &mut of_input)?;
                 self.passes.give(gradient);
                 self.add(input, of_input)
+            }
+            Layer::Operation { input, other, operation, parameters } => {
+                let Some(kept) = self.tape.kept[index].take() else {
+                    bail!("network: layer {index} was not computed on the way forth")
+                };
+                let step = Step { operation, input, parameters };
+                let maps = &self.tape.values[input];
+                let of_other = other.map(|other| &self.tape.values[other]);
+                let passes = &mut self.passes;
+                let (of_input, of_other) =
+                    passes.operation_gradient(index, step, kept, maps, of_other, gradient)?;
+                self.add(input, of_input)?;
+                match (other, of_other) {
+                    (Some(other), Some(of_other)) => self.add(other, of_other),
+                    _ => Ok(()),
+                }
             }
         }
     }

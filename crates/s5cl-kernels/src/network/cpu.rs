@@ -1,18 +1,21 @@
 //! The passes of a network's layers on the CPU.
 
+mod operations;
+
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::buffers::Buffers;
-use super::passes::{BackwardPasses, Into, Passes};
-use super::plan::{Normalization, Plan};
+use super::forward::Tape;
+use super::passes::{BackwardPasses, Into, Passes, Step};
+use super::plan::{Kernel, Normalization, Plan};
 use crate::batch_norm::affine::{Affine, Mask};
 use crate::batch_norm::passes::{Backward, Moments};
 use crate::conv2d;
 use crate::global_average_pool::{global_average_pool_backward, global_average_pool_forward};
 use crate::max_pool2d::cpu::{max_pool2d_backward, max_pool2d_forward};
 use crate::product::{Finish, Start};
-use crate::values::Values;
+use crate::values::{Values, row_sums};
 
 /// Values that one thread adds at a time.
 const BLOCK_VALUES: usize = 64 * 1024;
@@ -26,6 +29,9 @@ pub(super) struct Cpu<'a> {
     /// Of the parameters, as far as the way back has come.
     pub(super) gradients: Vec<Option<Vec<f32>>>,
 }
+
+/// What a pass that learns keeps for the way back.
+pub(super) type CpuTape = Tape<Vec<f32>, OfBatch, Vec<u8>, Vec<f32>>;
 
 /// What normalizes by the statistics of a batch.
 pub(super) struct OfBatch {
@@ -71,6 +77,7 @@ impl Passes for Cpu<'_> {
     type Maps = Vec<f32>;
     type Norm = OfBatch;
     type Winners = Vec<u8>;
+    type Kept = Vec<f32>;
 
     fn plan(&self) -> &Plan {
         self.plan
@@ -87,12 +94,15 @@ impl Passes for Cpu<'_> {
     fn convolution(
         &mut self,
         layer: usize,
-        weight: usize,
+        kernel: Kernel,
         maps: &Vec<f32>,
+        residual: Option<&Vec<f32>>,
         out: &mut Vec<f32>,
     ) -> Result<()> {
-        let weight = &self.parameters[weight];
-        conv2d::forward(self.plan.geometry(layer)?, maps, weight, out, Finish::OVERWRITE);
+        let bias = kernel.bias().map(|bias| Affine::shift(&self.parameters[bias]));
+        let finish = Finish { start: start(residual), affine: bias.as_ref(), relu: false };
+        let weight = &self.parameters[kernel.weight];
+        conv2d::forward(self.plan.geometry(layer)?, maps, weight, out, finish);
         Ok(())
     }
 
@@ -133,11 +143,7 @@ impl Passes for Cpu<'_> {
         out: &mut Vec<f32>,
     ) -> Result<()> {
         let affine = self.affine(norm)?;
-        let finish = Finish {
-            start: residual.map_or(Start::Zero, |residual| Start::Other(residual)),
-            affine: Some(&affine),
-            relu: norm.relu,
-        };
+        let finish = Finish { start: start(residual), affine: Some(&affine), relu: norm.relu };
         conv2d::forward(self.plan.geometry(layer)?, maps, &self.parameters[weight], out, finish);
         Ok(())
     }
@@ -164,6 +170,21 @@ impl Passes for Cpu<'_> {
         global_average_pool_forward(maps, out, self.channels(layer));
         Ok(())
     }
+
+    fn operation(
+        &mut self,
+        layer: usize,
+        step: Step,
+        maps: &Vec<f32>,
+        other: Option<&Vec<f32>>,
+        out: &mut Vec<f32>,
+    ) -> Result<Vec<f32>> {
+        operations::forward(self, layer, step, maps, other, out)
+    }
+}
+
+fn start(residual: Option<&Vec<f32>>) -> Start<'_> {
+    residual.map_or(Start::Zero, |residual| Start::Other(residual))
 }
 
 impl BackwardPasses for Cpu<'_> {
@@ -176,6 +197,11 @@ impl BackwardPasses for Cpu<'_> {
     ) -> Result<()> {
         let of_weight = conv2d::weight_gradient(self.plan.geometry(layer)?, maps, gradient);
         self.gradients[weight] = Some(of_weight);
+        Ok(())
+    }
+
+    fn bias_gradient(&mut self, layer: usize, bias: usize, gradient: &Vec<f32>) -> Result<()> {
+        self.gradients[bias] = Some(row_sums(gradient, self.channels(layer)));
         Ok(())
     }
 
@@ -255,13 +281,29 @@ impl BackwardPasses for Cpu<'_> {
         Ok(())
     }
 
+    fn operation_gradient(
+        &mut self,
+        layer: usize,
+        step: Step,
+        kept: Vec<f32>,
+        maps: &Vec<f32>,
+        other: Option<&Vec<f32>>,
+        gradient: Vec<f32>,
+    ) -> Result<(Vec<f32>, Option<Vec<f32>>)> {
+        operations::backward(self, layer, step, &kept, (maps, other), gradient)
+    }
+
     fn add(&mut self, _layer: usize, sum: &mut Vec<f32>, gradient: &Vec<f32>) -> Result<()> {
-        let blocks = sum.par_chunks_mut(BLOCK_VALUES).zip(gradient.par_chunks(BLOCK_VALUES));
-        blocks.for_each(|(sum, values)| {
-            for (sum, value) in sum.iter_mut().zip(values) {
-                *sum += value;
-            }
-        });
+        add(sum, gradient);
         Ok(())
     }
+}
+
+fn add(sum: &mut [f32], values: &[f32]) {
+    let blocks = sum.par_chunks_mut(BLOCK_VALUES).zip(values.par_chunks(BLOCK_VALUES));
+    blocks.for_each(|(sum, values)| {
+        for (sum, value) in sum.iter_mut().zip(values) {
+            *sum += value;
+        }
+    });
 }

@@ -2,41 +2,44 @@
 
 use candle_core::Result;
 
-use super::passes::Passes;
+use super::passes::{Passes, Step};
 #[cfg(any(feature = "cuda", test))]
 use super::plan::Normalization;
 use super::plan::{Layer, Plan};
 
 /// What a pass that learns keeps for the way back.
-pub(super) struct Tape<Maps, Norm, Winners> {
+pub(super) struct Tape<Maps, Norm, Winners, Kept> {
     /// The images, and what each layer gave.
     pub(super) values: Vec<Maps>,
     /// By layer.
     pub(super) norms: Vec<Option<Norm>>,
     pub(super) winners: Vec<Option<Winners>>,
+    pub(super) kept: Vec<Option<Kept>>,
 }
 
 /// The [`Tape`] of a device.
-pub(super) type TapeOf<P> = Tape<<P as Passes>::Maps, <P as Passes>::Norm, <P as Passes>::Winners>;
+pub(super) type TapeOf<P> =
+    Tape<<P as Passes>::Maps, <P as Passes>::Norm, <P as Passes>::Winners, <P as Passes>::Kept>;
 
 /// A pass that learns. The result is the last of the tape's values.
 pub(super) fn train<P: Passes>(passes: &mut P, images: P::Maps) -> Result<TapeOf<P>> {
     let layers = passes.plan().layers.clone();
     let mut values = Vec::with_capacity(layers.len());
     values.push(images);
-    let (mut norms, mut winners) = (vec![None], vec![None]);
+    let (mut norms, mut winners, mut kept) = (vec![None], vec![None], vec![None]);
     for (index, layer) in layers.into_iter().enumerate().skip(1) {
         let mut out = passes.room(index)?;
-        let (mut norm, mut places) = (None, None);
+        let (mut norm, mut places, mut left) = (None, None, None);
         match layer {
             Layer::Images => {}
-            Layer::Conv2d { input, weight, .. } => {
-                passes.convolution(index, weight, &values[input], &mut out)?;
+            Layer::Conv2d { input, residual, kernel, .. } => {
+                let residual = residual.map(|residual| &values[residual]);
+                passes.convolution(index, kernel, &values[input], residual, &mut out)?;
             }
             Layer::BatchNorm { input, residual, norm: by } => {
                 let residual = residual.map(|residual| &values[residual]);
-                let kept = passes.normalization(index, &by, &values[input], residual, &mut out)?;
-                norm = Some(kept);
+                norm =
+                    Some(passes.normalization(index, &by, &values[input], residual, &mut out)?);
             }
             Layer::MaxPool2d { input, .. } => {
                 places = Some(passes.max_pool(index, &values[input], &mut out)?);
@@ -44,12 +47,18 @@ pub(super) fn train<P: Passes>(passes: &mut P, images: P::Maps) -> Result<TapeOf
             Layer::GlobalAveragePool { input } => {
                 passes.global_average_pool(index, input, &values[input], &mut out)?;
             }
+            Layer::Operation { input, other, operation, parameters } => {
+                let (step, maps) = (Step { operation, input, parameters }, &values[input]);
+                let other = other.map(|other| &values[other]);
+                left = Some(passes.operation(index, step, maps, other, &mut out)?);
+            }
         }
         values.push(out);
         norms.push(norm);
         winners.push(places);
+        kept.push(left);
     }
-    Ok(Tape { values, norms, winners })
+    Ok(Tape { values, norms, winners, kept })
 }
 
 /// A pass that only computes: each batch normalization that is a convolution's only reader is
@@ -72,16 +81,17 @@ pub(super) fn evaluate<P: Passes>(passes: &mut P, images: P::Maps) -> Result<P::
         };
         match *layer {
             Layer::Images => {}
-            Layer::Conv2d { input, weight, .. } => {
-                passes.convolution(index, weight, given(input)?, &mut out)?;
+            Layer::Conv2d { input, residual, kernel, .. } => {
+                let residual = residual.map(given).transpose()?;
+                passes.convolution(index, kernel, given(input)?, residual, &mut out)?;
             }
             Layer::BatchNorm { input, residual, norm } => {
                 let residual = residual.map(given).transpose()?;
                 match layers[input] {
-                    Layer::Conv2d { input: before, weight, .. }
+                    Layer::Conv2d { input: before, kernel, .. }
                         if readers.is_computed_by_reader(&layers, input) =>
                     {
-                        let (convolution, maps) = ((input, weight), given(before)?);
+                        let (convolution, maps) = ((input, kernel.weight), given(before)?);
                         passes.normalized_convolution(
                             convolution,
                             &norm,
@@ -101,6 +111,11 @@ pub(super) fn evaluate<P: Passes>(passes: &mut P, images: P::Maps) -> Result<P::
             }
             Layer::GlobalAveragePool { input } => {
                 passes.global_average_pool(index, input, given(input)?, &mut out)?;
+            }
+            Layer::Operation { input, other, operation, parameters } => {
+                let step = Step { operation, input, parameters };
+                let other = other.map(given).transpose()?;
+                passes.operation(index, step, given(input)?, other, &mut out)?;
             }
         }
         values.push(Some(out));
@@ -156,10 +171,11 @@ impl Readers {
         readers
     }
 
-    /// Whether a layer is a convolution that only a batch normalization reads.
+    /// Whether a layer is a convolution, with nothing behind it, that only a batch normalization
+    /// reads.
     fn is_computed_by_reader(&self, layers: &[Layer], layer: usize) -> bool {
         let reader = layers[self.only_reader[layer]];
-        matches!(layers[layer], Layer::Conv2d { .. })
+        matches!(layers[layer], Layer::Conv2d { residual: None, kernel, .. } if !kernel.has_bias)
             && self.count[layer] == 1
             && matches!(reader, Layer::BatchNorm { input, residual, .. }
                 if input == layer && residual != Some(layer))

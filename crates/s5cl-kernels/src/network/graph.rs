@@ -15,10 +15,10 @@ use candle_core::{
 use candle_core::CudaStorage;
 
 use super::backward::{Wanted, backward};
-use super::cpu::{Cpu, OfBatch};
+use super::cpu::{Cpu, CpuTape};
 #[cfg(feature = "cuda")]
 use super::cuda;
-use super::forward::{Tape, train};
+use super::forward::train;
 use super::plan::Plan;
 use super::{BatchStatistics, Network};
 use crate::values::{Values, operand};
@@ -122,7 +122,7 @@ pub(super) struct Core {
 
 /// What the forward pass keeps for the way back.
 pub(super) enum Kept {
-    Cpu(Plan, Tape<Vec<f32>, OfBatch, Vec<u8>>),
+    Cpu(Plan, CpuTape),
     #[cfg(feature = "cuda")]
     Cuda(Plan, cuda::CudaKept),
 }
@@ -170,7 +170,7 @@ impl Core {
     fn backward_on_cpu(
         &self,
         plan: &Plan,
-        tape: Tape<Vec<f32>, OfBatch, Vec<u8>>,
+        tape: CpuTape,
         images: &Tensor,
         token: &Tensor,
         gradient: &Tensor,

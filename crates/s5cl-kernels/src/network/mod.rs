@@ -14,6 +14,7 @@ mod forward;
 #[cfg(any(feature = "cuda", test))]
 mod gpu;
 mod graph;
+mod operation;
 mod passes;
 mod plan;
 mod precision;
@@ -25,12 +26,15 @@ use std::sync::{Arc, Mutex, OnceLock};
 use candle_core::{Device, Result, Tensor, bail};
 
 use crate::Conv2dConfig;
+use crate::activation::Activation;
 use crate::batch_norm::passes::Moments;
+use crate::tokens::TokenPool;
 use crate::values::Values;
 use buffers::Store;
 use cpu::Cpu;
 use graph::{Core, Shared};
-use plan::{Layer, Normalization, Plan};
+use operation::Operation;
+use plan::{Kernel, Layer, Normalization, Plan};
 
 pub use precision::Precision;
 
@@ -90,7 +94,7 @@ pub struct Network {
 #[derive(Clone, Debug)]
 pub struct NetworkOutput {
     /// The last layer's maps: f32 `[batch, height, width, channels]`, or `[batch, channels]`
-    /// behind a global average pool.
+    /// behind a pool that leaves one vector an image.
     pub maps: Tensor,
     /// Those of the batch, for each batch normalization in order.
     pub statistics: Vec<BatchStatistics>,
@@ -151,9 +155,42 @@ impl Network {
 
     /// Adds [`crate::conv2d`]; its parameter is the weight.
     pub fn conv2d(&mut self, input: Maps, config: Conv2dConfig) -> Maps {
-        let weight = self.n_parameters;
-        self.n_parameters += 1;
-        self.add(Layer::Conv2d { input: input.0, config, weight })
+        self.add_conv2d(input, None, config, false)
+    }
+
+    /// Adds [`crate::conv2d`] with a bias, and with the sum of another layer's maps behind it where
+    /// asked for; its parameters are the weight and the bias, `[out_channels]`.
+    pub fn conv2d_with_bias(
+        &mut self,
+        input: Maps,
+        residual: Option<Maps>,
+        config: Conv2dConfig,
+    ) -> Maps {
+        self.add_conv2d(input, residual, config, true)
+    }
+
+    /// Adds [`crate::conv2d`] with the sum of another layer's maps behind it; its parameter is the
+    /// weight.
+    pub fn conv2d_with_residual(
+        &mut self,
+        input: Maps,
+        residual: Maps,
+        config: Conv2dConfig,
+    ) -> Maps {
+        self.add_conv2d(input, Some(residual), config, false)
+    }
+
+    fn add_conv2d(
+        &mut self,
+        input: Maps,
+        residual: Option<Maps>,
+        config: Conv2dConfig,
+        has_bias: bool,
+    ) -> Maps {
+        let kernel = Kernel { weight: self.n_parameters, has_bias };
+        self.n_parameters += 1 + usize::from(has_bias);
+        let residual = residual.map(|maps| maps.0);
+        self.add(Layer::Conv2d { input: input.0, residual, config, kernel })
     }
 
     /// Adds [`crate::batch_norm_train`], with the sum of another layer's maps and a ReLU behind it
@@ -188,6 +225,64 @@ impl Network {
     /// Adds [`crate::global_average_pool`].
     pub fn global_average_pool(&mut self, input: Maps) -> Maps {
         self.add(Layer::GlobalAveragePool { input: input.0 })
+    }
+
+    /// Adds layer normalization over the channels of each pixel, as `torch.nn.LayerNorm`; its
+    /// parameters are weight and bias, `[channels]`.
+    pub fn layer_norm(&mut self, input: Maps, epsilon: f64) -> Maps {
+        self.operation(input, None, Operation::LayerNorm { epsilon })
+    }
+
+    /// Adds a function of each value.
+    pub fn activation(&mut self, input: Maps, activation: Activation) -> Maps {
+        self.operation(input, None, Operation::Activation(activation))
+    }
+
+    /// Adds SwiGLU: `silu(a) * b`, where `a` is the first half of the channels and `b` the second
+    /// (Shazeer, "GLU variants improve Transformer", 2020).
+    pub fn gated_unit(&mut self, input: Maps) -> Maps {
+        self.operation(input, None, Operation::GatedUnit)
+    }
+
+    /// Adds the multiplication of each channel with the sigmoid of its logit; `logits` has one pixel
+    /// an image (the last step of squeeze and excitation, Hu et al., 2018).
+    pub fn gate(&mut self, input: Maps, logits: Maps) -> Maps {
+        self.operation(input, Some(logits), Operation::Gate)
+    }
+
+    /// Adds the sum with other maps of the same shape.
+    pub fn sum(&mut self, input: Maps, other: Maps) -> Maps {
+        self.operation(input, Some(other), Operation::Sum)
+    }
+
+    /// Adds self-attention over the pixels of one row, the tokens. Channels are query, key and
+    /// value, each cut into `n_heads` heads; a third of them leave.
+    ///
+    /// ```text
+    /// out_i = sum_j softmax_j(q_i . k_j / sqrt(head_dim)) v_j
+    /// ```
+    pub fn attention(&mut self, input: Maps, n_heads: usize) -> Maps {
+        self.operation(input, None, Operation::Attention { n_heads })
+    }
+
+    /// Adds what makes tokens of an image's patches, which are pixels: tokens that are the same for
+    /// every image come first, then the patches plus their positions. Its parameters are these
+    /// first tokens, `[n_prefix, channels]`, and the positions, `[pixels, channels]`.
+    pub fn tokens(&mut self, input: Maps) -> Maps {
+        self.operation(input, None, Operation::Tokens)
+    }
+
+    /// Adds what makes one vector of an image's tokens, of which `n_prefix` come before those of
+    /// the patches.
+    pub fn pool_tokens(&mut self, input: Maps, pool: TokenPool, n_prefix: usize) -> Maps {
+        self.operation(input, None, Operation::PoolTokens { pool, n_prefix })
+    }
+
+    fn operation(&mut self, input: Maps, other: Option<Maps>, operation: Operation) -> Maps {
+        let parameters = self.n_parameters;
+        self.n_parameters += operation.n_parameters();
+        let other = other.map(|maps| maps.0);
+        self.add(Layer::Operation { input: input.0, other, operation, parameters })
     }
 
     fn add(&mut self, layer: Layer) -> Maps {

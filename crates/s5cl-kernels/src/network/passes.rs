@@ -5,7 +5,8 @@
 
 use candle_core::Result;
 
-use super::plan::{Normalization, Plan};
+use super::operation::Operation;
+use super::plan::{Kernel, Normalization, Plan};
 
 /// The passes of single layers, and memory for what they give. Indices of layers and parameters are
 /// the plan's.
@@ -16,6 +17,8 @@ pub(super) trait Passes {
     type Norm;
     /// Which place of its window gave each value of a max pool.
     type Winners;
+    /// What another operation leaves for the way back.
+    type Kept;
 
     /// The layers.
     fn plan(&self) -> &Plan;
@@ -26,12 +29,13 @@ pub(super) trait Passes {
     /// Takes room back.
     fn give(&mut self, maps: Self::Maps);
 
-    /// A convolution.
+    /// A convolution, the bias and the residual sum behind it.
     fn convolution(
         &mut self,
         layer: usize,
-        weight: usize,
+        kernel: Kernel,
         maps: &Self::Maps,
+        residual: Option<&Self::Maps>,
         out: &mut Self::Maps,
     ) -> Result<()>;
 
@@ -89,6 +93,24 @@ pub(super) trait Passes {
         maps: &Self::Maps,
         out: &mut Self::Maps,
     ) -> Result<()>;
+
+    /// Another operation.
+    fn operation(
+        &mut self,
+        layer: usize,
+        step: Step,
+        maps: &Self::Maps,
+        other: Option<&Self::Maps>,
+        out: &mut Self::Maps,
+    ) -> Result<Self::Kept>;
+}
+
+/// An operation, the index of the layer that it reads, and that of its first parameter.
+#[derive(Clone, Copy)]
+pub(super) struct Step {
+    pub(super) operation: Operation,
+    pub(super) input: usize,
+    pub(super) parameters: usize,
 }
 
 /// The way back. Gradients of parameters are kept by the device, those that are wanted.
@@ -101,6 +123,9 @@ pub(super) trait BackwardPasses: Passes {
         maps: &Self::Maps,
         gradient: &Self::Maps,
     ) -> Result<()>;
+
+    /// The gradient of a convolution's bias.
+    fn bias_gradient(&mut self, layer: usize, bias: usize, gradient: &Self::Maps) -> Result<()>;
 
     /// The gradient of a convolution's input, added to what other readers of it gave.
     fn input_gradient(
@@ -139,6 +164,17 @@ pub(super) trait BackwardPasses: Passes {
         gradient: &Self::Maps,
         out: &mut Self::Maps,
     ) -> Result<()>;
+
+    /// The gradients of another operation's parameters, its input, and the other maps it reads.
+    fn operation_gradient(
+        &mut self,
+        layer: usize,
+        step: Step,
+        kept: Self::Kept,
+        maps: &Self::Maps,
+        other: Option<&Self::Maps>,
+        gradient: Self::Maps,
+    ) -> Result<(Self::Maps, Option<Self::Maps>)>;
 
     /// Adds a gradient of a layer to another.
     fn add(&mut self, layer: usize, sum: &mut Self::Maps, gradient: &Self::Maps) -> Result<()>;

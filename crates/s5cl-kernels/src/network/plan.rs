@@ -2,6 +2,7 @@
 
 use candle_core::{Error, Result, Tensor, bail};
 
+use super::operation::Operation;
 use crate::Conv2dConfig;
 use crate::conv2d::geometry::{Geometry, Map};
 use crate::max_pool2d;
@@ -12,10 +13,24 @@ use crate::window::Window;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Layer {
     Images,
-    Conv2d { input: usize, config: Conv2dConfig, weight: usize },
+    Conv2d { input: usize, residual: Option<usize>, config: Conv2dConfig, kernel: Kernel },
     BatchNorm { input: usize, residual: Option<usize>, norm: Normalization },
     MaxPool2d { input: usize, kernel: usize, stride: usize, padding: usize },
     GlobalAveragePool { input: usize },
+    Operation { input: usize, other: Option<usize>, operation: Operation, parameters: usize },
+}
+
+/// The parameters of a convolution; a bias follows the weight.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kernel {
+    pub(super) weight: usize,
+    pub(super) has_bias: bool,
+}
+
+impl Kernel {
+    pub(super) fn bias(self) -> Option<usize> {
+        self.has_bias.then_some(self.weight + 1)
+    }
 }
 
 /// What a batch normalization does beside reading maps.
@@ -40,10 +55,13 @@ impl Layer {
     pub(super) fn inputs(&self) -> impl Iterator<Item = usize> {
         let inputs = match *self {
             Self::Images => [None, None],
-            Self::BatchNorm { input, residual, .. } => [Some(input), residual],
-            Self::Conv2d { input, .. }
-            | Self::MaxPool2d { input, .. }
-            | Self::GlobalAveragePool { input } => [Some(input), None],
+            Self::BatchNorm { input, residual, .. } | Self::Conv2d { input, residual, .. } => {
+                [Some(input), residual]
+            }
+            Self::Operation { input, other, .. } => [Some(input), other],
+            Self::MaxPool2d { input, .. } | Self::GlobalAveragePool { input } => {
+                [Some(input), None]
+            }
         };
         inputs.into_iter().flatten()
     }
@@ -87,12 +105,10 @@ impl Plan {
     fn layer(&mut self, index: usize, images: Map, parameters: &[&Tensor]) -> Result<Map> {
         match self.layers[index] {
             Layer::Images => Ok(images),
-            Layer::Conv2d { input, config, weight } => {
-                let Map { height, width, channels } = self.maps[input];
-                let maps = [self.batch, height, width, channels];
-                let geometry = Geometry::new(&maps, parameters[weight].dims(), config)?;
+            Layer::Conv2d { input, residual, config, kernel } => {
+                let geometry = self.convolution(input, config, kernel, parameters)?;
                 self.geometries[index] = Some(geometry);
-                Ok(geometry.output)
+                self.summed(geometry.output, residual, "conv2d")
             }
             Layer::BatchNorm { input, residual, norm } => {
                 let map = self.maps[input];
@@ -101,12 +117,7 @@ impl Plan {
                         bail!("batch_norm of {map:?} got {:?}", parameter.shape())
                     }
                 }
-                match residual.map(|residual| self.maps[residual]) {
-                    Some(residual) if residual != map => {
-                        bail!("batch_norm with residual {residual:?} beside {map:?}")
-                    }
-                    _ => Ok(map),
-                }
+                self.summed(map, residual, "batch_norm")
             }
             Layer::MaxPool2d { input, kernel, stride, padding } => {
                 let Map { height, width, channels } = self.maps[input];
@@ -118,6 +129,43 @@ impl Plan {
             Layer::GlobalAveragePool { input } => {
                 Ok(Map { height: 1, width: 1, channels: self.maps[input].channels })
             }
+            Layer::Operation { input, other, operation, parameters: first } => {
+                let own = &parameters[first..first + operation.n_parameters()];
+                let shapes: Vec<&[usize]> = own.iter().map(|parameter| parameter.dims()).collect();
+                operation.output(self.maps[input], other.map(|other| self.maps[other]), &shapes)
+            }
+        }
+    }
+
+    fn convolution(
+        &self,
+        input: usize,
+        config: Conv2dConfig,
+        kernel: Kernel,
+        parameters: &[&Tensor],
+    ) -> Result<Geometry> {
+        let Map { height, width, channels } = self.maps[input];
+        // A linear layer is a convolution with one tap.
+        let weight = match *parameters[kernel.weight].dims() {
+            [outputs, inputs] => vec![outputs, inputs, 1, 1],
+            ref dims => dims.to_vec(),
+        };
+        let geometry = Geometry::new(&[self.batch, height, width, channels], &weight, config)?;
+        if let Some(bias) = kernel.bias().map(|bias| parameters[bias].dims())
+            && *bias != [geometry.output.channels]
+        {
+            bail!("conv2d: bias {bias:?} does not fit weight {weight:?}")
+        }
+        Ok(geometry)
+    }
+
+    /// Maps to which others are added.
+    fn summed(&self, map: Map, residual: Option<usize>, name: &str) -> Result<Map> {
+        match residual.map(|residual| self.maps[residual]) {
+            Some(residual) if residual != map => {
+                bail!("{name} with residual {residual:?} beside {map:?}")
+            }
+            _ => Ok(map),
         }
     }
 
@@ -152,9 +200,22 @@ impl Plan {
     pub(super) fn result(&self) -> Vec<usize> {
         let last = self.layers.len() - 1;
         let Map { height, width, channels } = self.maps[last];
-        match self.layers[last] {
-            Layer::GlobalAveragePool { .. } => vec![self.batch, channels],
-            _ => vec![self.batch, height, width, channels],
+        if self.is_vector(last) {
+            vec![self.batch, channels]
+        } else {
+            vec![self.batch, height, width, channels]
+        }
+    }
+
+    /// Whether a layer gives one vector an image: a pool, and what is behind one.
+    pub(super) fn is_vector(&self, layer: usize) -> bool {
+        match self.layers[layer] {
+            Layer::GlobalAveragePool { .. }
+            | Layer::Operation { operation: Operation::PoolTokens { .. }, .. } => true,
+            Layer::Conv2d { input, .. }
+            | Layer::BatchNorm { input, .. }
+            | Layer::Operation { input, .. } => self.is_vector(input),
+            Layer::Images | Layer::MaxPool2d { .. } => false,
         }
     }
 

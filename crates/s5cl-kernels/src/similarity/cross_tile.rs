@@ -2,11 +2,11 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::exp2::exp2;
 use super::pack::{Embeddings, RowPanels};
 use super::powers::{Exponents, sum_of};
 use super::relation::{Relation, RowSums};
 use super::tile::{BLOCK, EXCLUDED, Operands, STRIDE};
+use crate::exp2::exp2;
 use crate::simd::dispatch;
 
 /// How much each key of a tile is a positive of each query.

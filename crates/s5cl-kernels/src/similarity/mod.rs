@@ -16,7 +16,6 @@ mod top_k_tensors;
 
 mod accurate;
 mod classes;
-mod exp2;
 mod kept;
 mod pack;
 mod plan;

@@ -5,8 +5,8 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::exp2::exp2;
 use super::tile::{BLOCK, EXCLUDED, Epilogue, LANES, Operands, STRIDE, Sum};
+use crate::exp2::exp2;
 use crate::microkernel::Tile;
 
 /// How the powers are kept in the range of f32.

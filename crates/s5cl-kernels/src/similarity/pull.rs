@@ -2,9 +2,9 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::exp2::exp2;
 use super::powers::Shift;
 use super::tile::{BLOCK, STRIDE};
+use crate::exp2::exp2;
 
 /// What the gradient needs to know of every row, each list filled up to whole blocks with rows
 /// that take no part.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use s5cl_backbone::{Model, ModelConfig, Normalization, Parameters, Precision};
+use s5cl_backbone::{EncoderConfig, Model, ModelConfig, Normalization, Parameters};
 use s5cl_losses::HierarchyConfig;
 
 use super::{Listeners, Outcome, TrainConfig, take_steps};
@@ -45,10 +45,9 @@ impl BatchSource for Stripes {
 fn state(loss_scale: Option<LossScale>) -> TestResult<TrainState> {
     let parameters = Parameters::new(5);
     let model = ModelConfig {
-        encoder: "resnet-slim".into(),
+        encoder: EncoderConfig::named("resnet-slim", 32)?,
         embedding_dim: 8,
         n_classes: 2,
-        precision: Precision::F32,
     };
     let model = Model::new(&model, &parameters.builder(&Device::Cpu))?;
     let optimizer =

@@ -1,7 +1,7 @@
 //! What `ci instructions` counts: a small call of each main operation.
 
 use candle_core::{Device, Result, Tensor, Var};
-use s5cl_backbone::{Encoder, Mode, Parameters, Precision, ResNet, ResNetConfig};
+use s5cl_backbone::{Encoder, EncoderConfig, Mode, Parameters};
 use s5cl_kernels::{
     Conv2dConfig, CrossEntropyConfig, GradientScale, Reduction, Slot, StepConfig, StepItem,
     StepRule, batch_norm_train, conv2d, cross_entropy, linear, max_pool2d, optimizer_step, sup_con,
@@ -103,7 +103,7 @@ fn adamax() -> Result<Call> {
 fn network() -> Result<Call> {
     let parameters = Parameters::new(0);
     let builder = parameters.builder(&Device::Cpu);
-    let encoder = ResNet::new(&ResNetConfig::slim(), Precision::F32, &builder)?;
+    let encoder = Encoder::new(&EncoderConfig::named("resnet-slim", 16)?, &builder)?;
     let images = drawn(&[2, 16, 16, 3])?;
     Ok(Box::new(move || encoder.forward(&images, Mode::Train)?.backward().map(drop)))
 }

@@ -1,7 +1,7 @@
 //! The way back over a network's layers on a GPU.
 #![expect(unsafe_code, reason = "kernels are started with raw pointers")]
 
-use candle_core::Result;
+use candle_core::{Result, bail};
 
 use super::passes::OnGpu;
 use super::room::Room;
@@ -9,7 +9,7 @@ use crate::batch_norm::launch::{Backward, Coefficients, Mask, Parameters, Rows};
 use crate::cuda::library::{Library, Pass};
 use crate::cuda::maps::{self, Channels};
 use crate::cuda::stored::Stored;
-use crate::network::passes::{BackwardPasses, Into, Passes};
+use crate::network::passes::{BackwardPasses, Into, Passes, Step};
 use crate::network::plan::Normalization;
 
 impl<G: Library, T: Stored> BackwardPasses for OnGpu<'_, G, T> {
@@ -25,6 +25,10 @@ impl<G: Library, T: Stored> BackwardPasses for OnGpu<'_, G, T> {
         self.convolve(layer, Pass::WeightGradient, false, operands)?;
         self.has_gradient[weight] = true;
         Ok(())
+    }
+
+    fn bias_gradient(&mut self, layer: usize, _bias: usize, _gradient: &Room<G>) -> Result<()> {
+        bail!("network: layer {layer} has a bias, which has no kernel for CUDA devices")
     }
 
     fn input_gradient(
@@ -130,6 +134,18 @@ impl<G: Library, T: Stored> BackwardPasses for OnGpu<'_, G, T> {
         }
         self.give(above);
         Ok(())
+    }
+
+    fn operation_gradient(
+        &mut self,
+        _layer: usize,
+        step: Step,
+        _kept: Room<G>,
+        _maps: &Room<G>,
+        _other: Option<&Room<G>>,
+        _gradient: Room<G>,
+    ) -> Result<(Room<G>, Option<Room<G>>)> {
+        bail!("network: {:?} has no kernel for CUDA devices", step.operation)
     }
 
     fn add(&mut self, layer: usize, sum: &mut Room<G>, gradient: &Room<G>) -> Result<()> {

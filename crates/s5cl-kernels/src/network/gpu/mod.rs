@@ -49,7 +49,7 @@ pub(super) struct Trained<G: Gpu> {
 
 /// What is kept for the way back.
 pub(super) struct Kept<G: Gpu> {
-    tape: Tape<Room<G>, Room<G>, Room<G>>,
+    tape: Tape<Room<G>, Room<G>, Room<G>, Room<G>>,
     weights: Room<G>,
 }
 

@@ -14,7 +14,7 @@ use crate::cuda::maps::{self, Channels};
 use crate::cuda::stored::Stored;
 use crate::cuda::{Memory, Pointer};
 use crate::network::forward::Readers;
-use crate::network::plan::Layer;
+use crate::network::plan::{Kernel, Layer};
 
 impl<G: Library> Run<'_, G> {
     /// The weights of all convolutions in their order on the device, with the scale of a known
@@ -27,7 +27,7 @@ impl<G: Library> Run<'_, G> {
         let weights = self.buffers.room::<T>(self.gpu, sizes.n_weights)?;
         let (layers, readers) = (&self.plan.layers, Readers::of(self.plan));
         let of = |(index, layer): (usize, &Layer)| {
-            let Layer::Conv2d { weight, .. } = *layer else { return None };
+            let Layer::Conv2d { kernel: Kernel { weight, .. }, .. } = *layer else { return None };
             let norm = readers.computed_by(layers, index);
             let scale =
                 norm.zip(affines).map(|(norm, all)| all.offset(sizes.norms[norm.statistics]));

@@ -16,8 +16,8 @@ use crate::global_average_pool::launch::Averaging;
 use crate::max_pool2d::launch::Pooling;
 use crate::network::backward::Wanted;
 use crate::network::buffers::Buffers;
-use crate::network::passes::Passes;
-use crate::network::plan::{Normalization, Plan};
+use crate::network::passes::{Passes, Step};
+use crate::network::plan::{Kernel, Normalization, Plan};
 
 /// A GPU on its way over a network, whose maps are of type `T`.
 pub(super) struct OnGpu<'a, G: Library, T: Stored> {
@@ -160,6 +160,7 @@ impl<G: Library, T: Stored> Passes for OnGpu<'_, G, T> {
     /// Its [`Coefficients`].
     type Norm = Room<G>;
     type Winners = Room<G>;
+    type Kept = Room<G>;
 
     fn plan(&self) -> &Plan {
         self.sizes.plan
@@ -180,11 +181,12 @@ impl<G: Library, T: Stored> Passes for OnGpu<'_, G, T> {
     fn convolution(
         &mut self,
         layer: usize,
-        weight: usize,
+        kernel: Kernel,
         maps: &Room<G>,
+        _residual: Option<&Room<G>>,
         out: &mut Room<G>,
     ) -> Result<()> {
-        let weight = self.weight_of(self.weights, weight)?;
+        let weight = self.weight_of(self.weights, kernel.weight)?;
         self.convolve(layer, Pass::Forward, false, [maps.pointer(), weight, out.pointer()])
     }
 
@@ -250,7 +252,7 @@ impl<G: Library, T: Stored> Passes for OnGpu<'_, G, T> {
         if unsafe { self.gpu.convolve_finished(&convolution, operands, finish)? } {
             return Ok(());
         }
-        self.convolution(layer, weight, maps, out)?;
+        self.convolution(layer, Kernel { weight, has_bias: false }, maps, None, out)?;
         let affine = Affine { scale: Pointer::NULL, shift };
         self.apply(layer, affine, norm.relu, [out.pointer(), residual, out.pointer()])
     }
@@ -287,5 +289,16 @@ impl<G: Library, T: Stored> Passes for OnGpu<'_, G, T> {
         }
         self.give(means);
         Ok(())
+    }
+
+    fn operation(
+        &mut self,
+        _layer: usize,
+        step: Step,
+        _maps: &Room<G>,
+        _other: Option<&Room<G>>,
+        _out: &mut Room<G>,
+    ) -> Result<Room<G>> {
+        bail!("network: {:?} has no kernel for CUDA devices", step.operation)
     }
 }

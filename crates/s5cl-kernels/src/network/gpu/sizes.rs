@@ -1,6 +1,6 @@
 //! How a network lies in a GPU's memory.
 
-use candle_core::Result;
+use candle_core::{Result, bail};
 
 use crate::batch_norm::launch::Rows;
 use crate::conv2d::geometry::{Geometry, Map};
@@ -62,7 +62,7 @@ impl<'a> Sizes<'a> {
         // Layers have their parameters and statistics in order.
         for (index, layer) in plan.layers.iter().enumerate() {
             match layer {
-                Layer::Conv2d { .. } => {
+                Layer::Conv2d { residual: None, kernel, .. } if !kernel.has_bias => {
                     let (trained, geometry) = (plan.geometry(index)?, sizes.geometry(index)?);
                     let (outputs, taps) = (trained.output.channels, trained.taps());
                     let inputs = trained.group_inputs();
@@ -85,6 +85,9 @@ impl<'a> Sizes<'a> {
                         sizes.weights.push(None);
                     }
                     sizes.norms.push(take(&mut sizes.n_norms, 2 * channels));
+                }
+                Layer::Conv2d { .. } | Layer::Operation { .. } => {
+                    bail!("network: {layer:?} has no kernel for CUDA devices yet: use the CPU")
                 }
                 Layer::Images | Layer::MaxPool2d { .. } | Layer::GlobalAveragePool { .. } => {}
             }

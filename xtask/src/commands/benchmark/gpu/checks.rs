@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use candle_core::{Device as Tensors, Tensor, Var};
-use s5cl_backbone::{Mode, Model, ModelConfig, Parameters, Precision};
+use s5cl_backbone::{EncoderConfig, Mode, Model, ModelConfig, Parameters, Precision};
 use s5cl_kernels::{
     CrossEntropyConfig, Reduction, Segment, SimilarityPrecision, contrast_with_precision,
     cross_entropy,
@@ -117,8 +117,8 @@ fn cross_entropies(device: &Tensors) -> Result<Check> {
 fn network(device: &Tensors, sizes: &Sizes, precision: Precision, tolerance: f64) -> Result<Check> {
     let on = |device: &Tensors, precision| -> Result<Vec<Vec<f32>>> {
         let parameters = Parameters::new(3);
-        let encoder = sizes.encoder.to_owned();
-        let config = ModelConfig { encoder, embedding_dim: 16, n_classes: 9, precision };
+        let encoder = EncoderConfig { precision, ..EncoderConfig::named(sizes.encoder, 64)? };
+        let config = ModelConfig { encoder, embedding_dim: 16, n_classes: 9 };
         let model = Model::new(&config, &parameters.builder(device))?;
         let mut random = named_stream(1, "benchmark gpu");
         let pixels: Vec<f32> = (0..8 * 64 * 64 * 3).map(|_| random.normal()).collect();

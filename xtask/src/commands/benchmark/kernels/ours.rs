@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::VarBuilder;
-use s5cl_backbone::{Mode, Model, ModelConfig, Parameters, Precision};
+use s5cl_backbone::{EncoderConfig, Mode, Model, ModelConfig, Parameters};
 use s5cl_kernels::{
     Conv2dConfig, CrossEntropyConfig, batch_norm_train, conv2d, cross_entropy, max_pool2d,
 };
@@ -58,7 +58,7 @@ fn supcon(n: usize, dim: usize) -> Result<Call> {
 
 fn train(images: Images) -> Result<Call> {
     let parameters = Parameters::new(0);
-    let model = model(images.encoder, &parameters.builder(&Device::Cpu))?;
+    let model = model(images, &parameters.builder(&Device::Cpu))?;
     let rule = StepRule::Adamax { betas: [0.9, 0.999], epsilon: 1e-8 };
     let config = OptimizerConfig { rule, weight_decay: WEIGHT_DECAY };
     let mut optimizer = Optimizer::new(config, parameters.trainable())?;
@@ -73,17 +73,16 @@ fn train(images: Images) -> Result<Call> {
 
 fn inference(images: Images) -> Result<Call> {
     let parameters = Parameters::new(0);
-    model(images.encoder, &parameters.builder(&Device::Cpu))?;
-    let model = model(images.encoder, &constants(&parameters))?;
+    model(images, &parameters.builder(&Device::Cpu))?;
+    let model = model(images, &constants(&parameters))?;
     let pixels = pixels(images)?;
     Ok(Box::new(move || model.forward(&pixels, Mode::Evaluate).map(drop)))
 }
 
 /// A network whose embeddings are the outputs; the classifier behind them is as small as can be.
-pub(super) fn model(encoder: &str, builder: &VarBuilder<'_>) -> Result<Model> {
-    let encoder = encoder.to_owned();
-    let precision = Precision::F32;
-    Model::new(&ModelConfig { encoder, embedding_dim: OUTPUTS, n_classes: 1, precision }, builder)
+pub(super) fn model(images: Images, builder: &VarBuilder<'_>) -> Result<Model> {
+    let encoder = EncoderConfig::named(images.encoder, images.size)?;
+    Model::new(&ModelConfig { encoder, embedding_dim: OUTPUTS, n_classes: 1 }, builder)
 }
 
 /// The same weights as constants, for which nothing is kept.

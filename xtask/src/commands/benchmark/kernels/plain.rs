@@ -25,7 +25,7 @@ pub(super) fn plain(work: Work) -> Result<Option<Call>> {
         }
         Work::Inference(images) if images.encoder == "resnet18" && images.size <= LARGEST_SIDE => {
             let parameters = Parameters::new(0);
-            ours::model(images.encoder, &parameters.builder(&Device::Cpu))?;
+            ours::model(images, &parameters.builder(&Device::Cpu))?;
             let network = Network::new(&ResNetConfig::resnet18(), &ours::constants(&parameters))?;
             let pixels = ours::pixels(images)?.permute((0, 3, 1, 2))?.contiguous()?;
             Ok(Some(Box::new(move || network.forward(&pixels, false).map(drop))))
@@ -174,13 +174,14 @@ mod tests {
     #[test]
     fn plain_resnet18_is_ours() -> Result<()> {
         let parameters = Parameters::new(0);
-        ours::model("resnet18", &parameters.builder(&Device::Cpu))?;
+        let images = Images { encoder: "resnet18", size: 32, batch: 2 };
+        ours::model(images, &parameters.builder(&Device::Cpu))?;
         let weights = ours::constants(&parameters);
-        let images = ours::pixels(Images { encoder: "resnet18", size: 32, batch: 2 })?;
-        let model = ours::model("resnet18", &weights)?;
-        let fast = model.forward(&images, Mode::Evaluate)?.embeddings;
+        let pixels = ours::pixels(images)?;
+        let model = ours::model(images, &weights)?;
+        let fast = model.forward(&pixels, Mode::Evaluate)?.embeddings;
         let plain = Network::new(&ResNetConfig::resnet18(), &weights)?
-            .forward(&images.permute((0, 3, 1, 2))?.contiguous()?, false)?;
+            .forward(&pixels.permute((0, 3, 1, 2))?.contiguous()?, false)?;
         assert_close(&fast, &plain)
     }
 

@@ -20,7 +20,7 @@ pub(super) struct Network {
 impl Network {
     /// With the weights of a builder.
     pub(super) fn new(config: &ResNetConfig, builder: &VarBuilder<'_>) -> Result<Self> {
-        let ResNetConfig { stem, blocks: n_blocks, channels } = config;
+        let ResNetConfig { stem, blocks: n_blocks, channels, .. } = config;
         let pools = *stem == Stem::Standard;
         let window = if pools { (7, 2) } else { (3, 1) };
         let stem =

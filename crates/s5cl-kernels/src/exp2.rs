@@ -3,7 +3,7 @@
 use pulp::Simd;
 
 /// Below this exponent a power is 0: there are no normal f32 numbers left.
-pub(super) const SMALLEST_EXPONENT: f32 = -127.0;
+pub(crate) const SMALLEST_EXPONENT: f32 = -127.0;
 /// `1.5 * 2^23`: added to a number of moderate size, it leaves the nearest integer in the lowest
 /// bits.
 const ROUND: f32 = 12_582_912.0;
@@ -24,7 +24,7 @@ const COEFFICIENTS: [f32; 7] = [
 /// At and below [`SMALLEST_EXPONENT`] the result is exactly 0; between there and -126 it is
 /// below f32's normal numbers and not exact. The result for NaN is unspecified.
 #[inline(always)]
-pub(super) fn exp2<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+pub(crate) fn exp2<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let round = simd.splat_f32s(ROUND);
     let x = simd.max_f32s(x, simd.splat_f32s(SMALLEST_EXPONENT));
     let shifted = simd.add_f32s(x, round);

@@ -1,0 +1,81 @@
+//! What happens to the scores of a head between its matrix products.
+
+use std::f32::consts::LOG2_E;
+
+use pulp::{Simd, WithSimd};
+
+use crate::exp2::exp2;
+use crate::product::{read, write};
+
+/// Softmax of each row of `n_tokens` scores, times the scale, in place.
+pub(super) struct Softmax<'a> {
+    pub(super) scores: &'a mut [f32],
+    pub(super) n_tokens: usize,
+    pub(super) scale: f32,
+}
+
+impl WithSimd for Softmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let factor = simd.splat_f32s(self.scale * LOG2_E);
+        for row in self.scores.chunks_exact_mut(self.n_tokens) {
+            let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let largest = simd.splat_f32s(-largest * self.scale * LOG2_E);
+            let mut sums = simd.splat_f32s(0.0);
+            let (vectors, tail) = S::as_mut_simd_f32s(row);
+            for vector in vectors.iter_mut() {
+                *vector = exp2(simd, simd.mul_add_e_f32s(*vector, factor, largest));
+                sums = simd.add_f32s(sums, *vector);
+            }
+            let mut sum = simd.reduce_sum_f32s(sums);
+            if !tail.is_empty() {
+                let power = exp2(simd, simd.mul_add_e_f32s(read(simd, tail), factor, largest));
+                write(simd, tail, power);
+                sum += tail.iter().sum::<f32>();
+            }
+            let inverse = simd.splat_f32s(sum.recip());
+            for vector in vectors.iter_mut() {
+                *vector = simd.mul_f32s(*vector, inverse);
+            }
+            tail.iter_mut().for_each(|value| *value /= sum);
+        }
+    }
+}
+
+/// From the gradients of the weights, which softmax gave, to those of the scores, in place:
+///
+/// ```text
+/// ds_j = scale * w_j * (dw_j - sum_i w_i dw_i)
+/// ```
+pub(super) struct ScoreGradients<'a> {
+    pub(super) weights: &'a [f32],
+    pub(super) of_weights: &'a mut [f32],
+    pub(super) n_tokens: usize,
+    pub(super) scale: f32,
+}
+
+impl WithSimd for ScoreGradients<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let rows = self.weights.chunks_exact(self.n_tokens);
+        for (gradients, weights) in self.of_weights.chunks_exact_mut(self.n_tokens).zip(rows) {
+            let mut sums = simd.splat_f32s(0.0);
+            let vectors = gradients.chunks(S::F32_LANES).zip(weights.chunks(S::F32_LANES));
+            for (gradient, weight) in vectors {
+                sums = simd.mul_add_e_f32s(read(simd, gradient), read(simd, weight), sums);
+            }
+            let mean = simd.splat_f32s(simd.reduce_sum_f32s(sums));
+            let scale = simd.splat_f32s(self.scale);
+            let vectors = gradients.chunks_mut(S::F32_LANES).zip(weights.chunks(S::F32_LANES));
+            for (gradient, weight) in vectors {
+                let weight = simd.mul_f32s(read(simd, weight), scale);
+                let centered = simd.sub_f32s(read(simd, gradient), mean);
+                write(simd, gradient, simd.mul_f32s(weight, centered));
+            }
+        }
+    }
+}
