@@ -142,14 +142,31 @@ impl BatchMaker {
         place: impl Fn(usize) -> usize,
     ) -> (Batch, Vec<ViewRequest>) {
         let _span = info_span!("views").entered();
-        let mut requests = Vec::new();
+        self.without_pixels(step, |draw, role, view| {
+            let pipeline = if view == 0 { &self.weak } else { &self.strong };
+            let mut random = self.key(draw, role, view);
+            let plan = pipeline.draw((self.image_size, self.image_size), &mut random);
+            request(place(draw.sample_idx), &plan)
+        })
+    }
+
+    /// The batch of a step without its pixels, and the sample of each view in the order of
+    /// [`s5cl_trainer::DeviceViews`].
+    pub(crate) fn samples(&self, step: u64) -> (Batch, Vec<usize>) {
+        self.without_pixels(step, |draw, _role, _view| draw.sample_idx)
+    }
+
+    /// A batch without pixels, and something of each view, the weak ones, 0, before the strong
+    /// ones, 1.
+    fn without_pixels<T>(
+        &self,
+        step: u64,
+        of_view: impl Fn(&Draw, Role, u64) -> T,
+    ) -> (Batch, Vec<T>) {
+        let mut all = Vec::new();
         let mut draw = |draws: &[Draw], role| -> Views {
-            for (pipeline, view) in [(&self.weak, 0), (&self.strong, 1)] {
-                requests.extend(draws.iter().map(|draw| {
-                    let mut random = self.key(draw, role, view);
-                    let plan = pipeline.draw((self.image_size, self.image_size), &mut random);
-                    request(place(draw.sample_idx), &plan)
-                }));
+            for view in 0..2 {
+                all.extend(draws.iter().map(|draw| of_view(draw, role, view)));
             }
             let side = self.image_size as usize;
             let (weak, strong) = (Vec::new(), Vec::new());
@@ -159,7 +176,7 @@ impl BatchMaker {
         let labels = labeled.iter().filter_map(|draw| self.labels[draw.sample_idx]).collect();
         let labeled = draw(&labeled, Role::Labeled);
         let unlabeled = self.unlabeled.as_ref().map(|pool| draw(&pool.batch(step), Role::Pool));
-        (Batch { labeled, labels, unlabeled, on_device: None }, requests)
+        (Batch { labeled, labels, unlabeled, on_device: None }, all)
     }
 
     /// Side of the views in pixels.

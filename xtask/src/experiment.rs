@@ -159,7 +159,10 @@ fn sized(
     let found = dataset.common_size()?;
     let size = &mut config.data.image_size;
     if *size == 0 {
-        *size = found.longest_side().clamp(8, largest);
+        let architecture = config.encoder.architecture()?;
+        let (smallest, step) =
+            (architecture.smallest_image() as u32, architecture.image_size_step() as u32);
+        *size = found.longest_side().min(largest).max(smallest.max(8)) / step * step;
     }
     match found {
         CommonSize::Same(width, height) if (width, height) == (*size, *size) => {}

@@ -25,6 +25,7 @@ mod timing;
 mod csv_file;
 mod device;
 mod failure;
+mod features;
 mod system;
 
 use std::process::ExitCode;

@@ -67,6 +67,6 @@ impl BatchSource for ResidentBatches {
         let (batch, requests) =
             next.and_then(|next| next.map_err(unwrap_loader_error)).map_err(boxed)?;
         let views = self.tiles.views(&requests).map_err(|error| boxed(error.into()))?;
-        Ok(Batch { on_device: Some(DeviceViews(views)), ..batch })
+        Ok(Batch { on_device: Some(DeviceViews::Pixels(views)), ..batch })
     }
 }

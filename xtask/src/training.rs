@@ -11,8 +11,9 @@ use candle_core::Tensor;
 use s5cl_backbone::{EncoderConfig, Model, ModelConfig, Parameters, Precision, load_weights};
 use s5cl_eval::ClassificationResult;
 use s5cl_trainer::{
-    BatchSource, Checkpoints, Event, LossScale, Method, Optimizer, Outcome, SourceError,
-    StepRecord, TrainConfig, TrainError, TrainState, WeightAverage, train, write_atomic,
+    BatchSource, Checkpoints, Event, LossScale, Method, MethodKind, Optimizer, Outcome,
+    SourceError, StepRecord, TrainConfig, TrainError, TrainState, WeightAverage, train,
+    write_atomic,
 };
 use serde_json::Value;
 
@@ -21,6 +22,7 @@ use crate::config::{RunConfig, Select};
 use crate::device::{Device, out_of_memory};
 use crate::experiment::{Experiment, with_labels};
 use crate::failure::{Interrupted, boxed};
+use crate::features::FeatureBatches;
 use crate::inference::{Card, Predictor, write_weights};
 use crate::journal::Journal;
 use crate::pseudo_labels::PseudoLabelHealth;
@@ -151,7 +153,7 @@ impl<'a> Run<'a> {
             normalization: self.experiment.normalization,
         };
         let steps = first..config.training.steps;
-        let mut source = self.batches(steps)?;
+        let mut source = self.batches(&state.model, steps)?;
         times.reset();
         let outcome = train(
             &mut state,
@@ -177,12 +179,27 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// The batches of some steps: of views made on the GPU where all training images fit there.
-    fn batches(&self, steps: Range<u64>) -> Result<Box<dyn BatchSource>> {
+    /// The batches of some steps: of features where every view of an image is the same and has
+    /// frozen stages before it, of views made on the GPU where all training images fit there.
+    fn batches(&self, model: &Model, steps: Range<u64>) -> Result<Box<dyn BatchSource>> {
         let Options { device, workers, prefetch, .. } = self.options;
         let labeled = self.experiment.labeled.iter().map(|(sample_idx, _)| *sample_idx);
-        let samples: Vec<usize> =
-            labeled.chain(self.experiment.unlabeled.iter().copied()).collect();
+        let mut samples: Vec<usize> = labeled.collect();
+        if self.config.method.parse::<MethodKind>()?.uses_unlabeled() {
+            samples.extend(&self.experiment.unlabeled);
+        }
+        if self.config.views.weak.is_empty() && self.config.views.strong.is_empty() {
+            let features = FeatureBatches::where_they_fit(
+                &self.maker,
+                (&self.experiment.dataset, &samples),
+                (model, &self.experiment.normalization, &device.tensors),
+                *workers,
+                self.config.data.cache_mib << 20,
+            )?;
+            if let Some(features) = features {
+                return Ok(Box::new(features));
+            }
+        }
         let resident = ResidentBatches::where_they_fit(
             &self.maker,
             &self.experiment.dataset,
@@ -218,7 +235,7 @@ impl<'a> Run<'a> {
         let parameters = Parameters::new(config.seed);
         let model = ModelConfig {
             encoder: EncoderConfig {
-                trained: config.encoder.train.parse().map_err(anyhow::Error::msg)?,
+                trained: config.encoder.trained()?,
                 precision: *precision,
                 ..EncoderConfig::named(&config.encoder.name, config.data.image_size as usize)?
             },
@@ -229,7 +246,9 @@ impl<'a> Run<'a> {
         if let Some(path) = weights {
             load_weights(path, &parameters.all())?;
         }
-        let optimizer = Optimizer::new(config.optimizer()?, parameters.trainable())?;
+        let factors = model.encoder().learning_rate_factors(config.encoder.learning_rate_decay);
+        let optimizer = Optimizer::new(config.optimizer()?, model.trained(&parameters))?
+            .with_rate_factors(factors)?;
         let average = (config.training.ema_decay > 0.0)
             .then(|| WeightAverage::new(config.training.ema_decay, &parameters.all()))
             .transpose()?;
@@ -291,6 +310,7 @@ impl<'a> Run<'a> {
         let config = &self.config;
         BTreeMap::from([
             ("encoder".to_owned(), config.encoder.name.clone()),
+            ("encoder.train".to_owned(), config.encoder.train.clone()),
             ("embedder.dim".to_owned(), config.embedder.dim.to_string()),
             ("classes".to_owned(), self.experiment.dataset.n_classes().to_string()),
             ("optimizer".to_owned(), config.optimizer.name.clone()),

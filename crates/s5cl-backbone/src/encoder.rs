@@ -32,6 +32,24 @@ pub enum Trained {
     None,
 }
 
+impl Trained {
+    /// How many of so many stages are frozen.
+    ///
+    /// # Errors
+    ///
+    /// If more stages are to be trained than there are, or none of the last ones.
+    pub fn n_frozen(self, n_stages: usize) -> Result<usize> {
+        match self {
+            Self::All | Self::Norm => Ok(0),
+            Self::Last(last) if last > n_stages || last == 0 => {
+                bail!("the encoder has {n_stages} stages: last:{last} is not among them")
+            }
+            Self::Last(last) => Ok(n_stages - last),
+            Self::None => Ok(n_stages),
+        }
+    }
+}
+
 impl std::str::FromStr for Trained {
     type Err = String;
 
@@ -105,14 +123,10 @@ impl Encoder {
     pub fn new(config: &EncoderConfig, builder: &VarBuilder<'_>) -> Result<Self> {
         let &EncoderConfig { ref architecture, image_size, trained, precision } = config;
         let n_stages = architecture.n_stages();
-        let n_frozen = match trained {
-            Trained::All | Trained::Norm => 0,
-            Trained::Last(last) if last > n_stages || last == 0 => {
-                bail!("the last {last} stages are to be trained of an encoder of {n_stages}")
-            }
-            Trained::Last(last) => n_stages - last,
-            Trained::None => n_stages,
-        };
+        let n_frozen = trained.n_frozen(n_stages)?;
+        if architecture.image_size_step() > 1 {
+            architecture.check_image_size(image_size)?;
+        }
         let mut stages = Stages::new(n_frozen, precision, builder)?;
         let dim = architecture.build(&mut stages, image_size, builder)?;
         let Cut { frozen, trained: trained_layers, stages } = stages.finish(n_stages)?;
@@ -133,6 +147,12 @@ impl Encoder {
         self.n_stages
     }
 
+    /// Whether a part of the encoder is only evaluated.
+    #[must_use]
+    pub fn has_frozen_stages(&self) -> bool {
+        self.frozen.is_some()
+    }
+
     /// The stage of each parameter by its full name, 0 for the one that reads the images.
     #[must_use]
     pub fn stages(&self) -> &BTreeMap<String, usize> {
@@ -145,6 +165,18 @@ impl Encoder {
         let frozen = self.frozen.iter().flat_map(Layers::parameter_names);
         let left = self.trained_layers.iter().flat_map(|layers| layers.frozen_names(self.trained));
         frozen.chain(left).map(str::to_owned).collect()
+    }
+
+    /// The factor of each parameter's learning rate by its full name: `decay` for the last stage,
+    /// its square for the one before, and so on.
+    ///
+    /// # Source
+    ///
+    /// Layer-wise decay as Bao et al., "BEiT", 2022, fine-tune with; heads keep the whole rate.
+    #[must_use]
+    pub fn learning_rate_factors(&self, decay: f64) -> BTreeMap<String, f64> {
+        let factor = |stage: usize| decay.powi((self.n_stages - stage) as i32);
+        self.stages.iter().map(|(name, &stage)| (name.clone(), factor(stage))).collect()
     }
 
     /// Encodes a batch.

@@ -1,10 +1,12 @@
 //! The model of S5CL: encoder, embedder, classifier.
 
-use candle_core::{Result, Tensor};
+use std::collections::{BTreeMap, BTreeSet};
+
+use candle_core::{Result, Tensor, Var};
 use candle_nn::{Init, VarBuilder};
 use s5cl_kernels::linear;
 
-use crate::{Encoder, EncoderConfig, Mode};
+use crate::{Encoder, EncoderConfig, Mode, Parameters};
 
 /// What a model is made of.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,13 +64,33 @@ impl Model {
         &self.encoder
     }
 
+    /// What training changes of the model's parameters: all but those of the encoder that are
+    /// frozen.
+    #[must_use]
+    pub fn trained(&self, parameters: &Parameters) -> BTreeMap<String, Var> {
+        let frozen = self.encoder.frozen_parameters();
+        let frozen: BTreeSet<&str> = frozen.iter().map(String::as_str).collect();
+        let mut trained = parameters.trainable();
+        trained.retain(|name, _| !frozen.contains(name.as_str()));
+        trained
+    }
+
     /// Embeds and classifies f32 images `[batch, height, width, 3]`, normalized.
     ///
     /// # Errors
     ///
     /// If the images do not fit the encoder.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<ModelOutput> {
-        let embeddings = self.embedder.forward(&self.encoder.forward(images, mode)?)?;
+        self.forward_trained(&self.encoder.forward_frozen(images)?, mode)
+    }
+
+    /// Embeds and classifies what [`Encoder::forward_frozen`] made of images.
+    ///
+    /// # Errors
+    ///
+    /// If it is not of the shape that that gives.
+    pub fn forward_trained(&self, maps: &Tensor, mode: Mode) -> Result<ModelOutput> {
+        let embeddings = self.embedder.forward(&self.encoder.forward_trained(maps, mode)?)?;
         let logits = self.classifier.forward(&embeddings)?;
         Ok(ModelOutput { embeddings, logits })
     }

@@ -31,18 +31,29 @@ impl Views {
     }
 }
 
-/// The views of a whole batch where they were made on the device that trains.
+/// The views of a whole batch where they are on the device that trains already, in the order of a
+/// batch: of the labeled images the weak ones, then the strong ones, and the same of the unlabeled
+/// images.
 #[derive(Clone, Debug)]
-pub struct DeviceViews(
-    /// In the order of a batch: of the labeled images the weak ones, then the strong ones, and the
-    /// same of the unlabeled images; u8 `[n_views, height, width, 3]`.
-    pub Tensor,
-);
+pub enum DeviceViews {
+    /// u8 `[n_views, height, width, 3]`.
+    Pixels(Tensor),
+    /// What the encoder's frozen stages made of them, f32 `[n_views, ..]`.
+    Features(Tensor),
+}
+
+impl DeviceViews {
+    fn tensor(&self) -> &Tensor {
+        match self {
+            Self::Pixels(tensor) | Self::Features(tensor) => tensor,
+        }
+    }
+}
 
 impl PartialEq for DeviceViews {
     /// Whether they are the same tensor: values are not read back from a device.
     fn eq(&self, other: &Self) -> bool {
-        self.0.id() == other.0.id()
+        self.tensor().id() == other.tensor().id()
     }
 }
 
@@ -68,16 +79,16 @@ impl Batch {
         2 * (self.labeled.n_images + self.unlabeled.as_ref().map_or(0, |views| views.n_images))
     }
 
-    /// All views: of the labeled images the weak ones, then the strong ones, and the same of the
-    /// unlabeled images; u8 `[n_views, height, width, 3]`.
-    pub(crate) fn pixels(&self, upload: &mut Upload, device: &Device) -> Result<Tensor> {
-        if let Some(DeviceViews(pixels)) = &self.on_device {
-            return Ok(pixels.clone());
+    /// All views on a device.
+    pub(crate) fn views(&self, upload: &mut Upload, device: &Device) -> Result<DeviceViews> {
+        if let Some(views) = &self.on_device {
+            return Ok(views.clone());
         }
         let Views { height, width, .. } = self.labeled;
         let views = [Some(&self.labeled), self.unlabeled.as_ref()].into_iter().flatten();
         let parts: Vec<&[u8]> = views.flat_map(|views| [&views.weak[..], &views.strong]).collect();
-        upload.send(&parts, (self.n_views(), height, width, 3), device)
+        let pixels = upload.send(&parts, (self.n_views(), height, width, 3), device)?;
+        Ok(DeviceViews::Pixels(pixels))
     }
 
     /// The first of so many parts of about the same size, with an image at least; only the size of
@@ -110,7 +121,7 @@ mod tests {
     use candle_core::Device;
     use s5cl_kernels::Upload;
 
-    use super::{Batch, Views};
+    use super::{Batch, DeviceViews, Views};
 
     fn batch() -> Batch {
         let views = |n_images: usize, first: u8| {
@@ -124,7 +135,8 @@ mod tests {
 
     #[test]
     fn batch_pixels_are_all_views_in_order() -> candle_core::Result<()> {
-        let pixels = batch().pixels(&mut Upload::default(), &Device::Cpu)?;
+        let views = batch().views(&mut Upload::default(), &Device::Cpu)?;
+        let DeviceViews::Pixels(pixels) = views else { panic!("{views:?}") };
         assert_eq!(pixels.dims(), [28, 2, 1, 3]);
         let firsts = pixels.flatten_from(1)?.to_vec2::<u8>()?.into_iter().map(|view| view[0]);
         // Five labeled images of six bytes, weak and strong, and nine unlabeled ones.

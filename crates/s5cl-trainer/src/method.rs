@@ -9,7 +9,7 @@ use s5cl_losses::{Hierarchy, HierarchyConfig, LabeledViews, Terms, UnlabeledView
 use tracing::info_span;
 
 use crate::pseudo_labels::Predictions;
-use crate::{Batch, PseudoLabels, TrainError};
+use crate::{Batch, DeviceViews, PseudoLabels, TrainError};
 
 /// A method by name. All share the model, the views and the number of images a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,9 +131,11 @@ impl Method {
         step: u64,
         (upload, device): (&mut Upload, &Device),
     ) -> Result<StepLoss> {
-        let output = info_span!("forward").in_scope(|| {
-            let pixels = batch.pixels(upload, device)?;
-            model.forward(&normalization.apply(&pixels)?, Mode::Train)
+        let output = info_span!("forward").in_scope(|| match batch.views(upload, device)? {
+            DeviceViews::Pixels(pixels) => {
+                model.forward(&normalization.apply(&pixels)?, Mode::Train)
+            }
+            DeviceViews::Features(maps) => model.forward_trained(&maps, Mode::Train),
         })?;
         info_span!("loss").in_scope(|| self.terms(&output, batch, step))
     }

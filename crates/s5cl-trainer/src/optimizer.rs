@@ -51,6 +51,8 @@ impl OptimizerConfig {
 /// stays as it is.
 pub struct Optimizer {
     config: OptimizerConfig,
+    /// Of the learning rate, where it is not 1.
+    factors: BTreeMap<String, f64>,
     /// Of each parameter, what the rule remembers of it.
     parameters: BTreeMap<String, (Var, Vec<Slot>)>,
     steps: u64,
@@ -71,7 +73,23 @@ impl Optimizer {
             let slots = config.rule.slots().iter().map(zeros).collect::<Result<_>>()?;
             Ok((name, (parameter, slots)))
         });
-        Ok(Self { config, parameters: with_slots.collect::<Result<_>>()?, steps: 0 })
+        let (factors, parameters) = (BTreeMap::new(), with_slots.collect::<Result<_>>()?);
+        Ok(Self { config, factors, parameters, steps: 0 })
+    }
+
+    /// With a learning rate of each parameter's own: a factor of the step's, by name; 1 where there
+    /// is none.
+    ///
+    /// # Errors
+    ///
+    /// If a factor is negative or not finite.
+    pub fn with_rate_factors(self, factors: BTreeMap<String, f64>) -> Result<Self> {
+        match factors.iter().find(|(_, factor)| !(**factor >= 0.0 && factor.is_finite())) {
+            Some((name, factor)) => {
+                candle_core::bail!("the factor of {name}'s learning rate is {factor}")
+            }
+            None => Ok(Self { factors, ..self }),
+        }
     }
 
     /// Takes one step with the given learning rate; gradients are by parameter name.
@@ -90,11 +108,20 @@ impl Optimizer {
     ) -> Result<()> {
         self.steps += 1;
         let OptimizerConfig { rule, weight_decay } = self.config;
-        let config = StepConfig { learning_rate, weight_decay, steps: self.steps };
-        let items = self.parameters.iter_mut().filter_map(|(name, (parameter, slots))| {
-            Some(StepItem { parameter, gradient: gradients.get(name)?, slots })
-        });
-        optimizer_step(rule, config, scale, &mut items.collect::<Vec<_>>())
+        // Parameters of the same rate are one step: numbers above 0 are in the order of their bits.
+        let mut by_factor: BTreeMap<u64, Vec<StepItem<'_>>> = BTreeMap::new();
+        for (name, (parameter, slots)) in &mut self.parameters {
+            let Some(gradient) = gradients.get(name) else { continue };
+            let factor = self.factors.get(name).copied().unwrap_or(1.0);
+            let items = by_factor.entry(factor.to_bits()).or_default();
+            items.push(StepItem { parameter, gradient, slots });
+        }
+        for (factor, mut items) in by_factor {
+            let learning_rate = learning_rate * f64::from_bits(factor);
+            let config = StepConfig { learning_rate, weight_decay, steps: self.steps };
+            optimizer_step(rule, config, scale, &mut items)?;
+        }
+        Ok(())
     }
 
     /// The parameters' gradients out of a backward pass, by name.

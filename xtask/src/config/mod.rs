@@ -6,9 +6,12 @@ mod validate;
 use std::fmt;
 
 use s5cl_augment::Transform;
+use s5cl_backbone::{Architecture, ENCODERS, Trained};
 use s5cl_losses::{HierarchyConfig, Reduction};
 use s5cl_trainer::{MethodConfig, OptimizerConfig, Schedule};
 use serde::{Deserialize, Serialize};
+
+use crate::failure::BadInput;
 
 pub(crate) use resolve::{Overrides, resolve};
 
@@ -150,6 +153,23 @@ pub(crate) enum Select {
     Last,
     /// Those with the best balanced accuracy on validation, whose labels then count as labels.
     Best,
+}
+
+impl EncoderConfig {
+    /// What training changes of the encoder.
+    pub(crate) fn trained(&self) -> anyhow::Result<Trained> {
+        let trained = self.train.parse::<Trained>();
+        trained.map_err(|reason| BadInput::new(format!("encoder.train: {reason}")).into())
+    }
+
+    /// Kind and shape of the encoder.
+    pub(crate) fn architecture(&self) -> anyhow::Result<Architecture> {
+        Architecture::named(&self.name).ok_or_else(|| {
+            let known = ENCODERS.join(", ");
+            BadInput::new(format!("unknown encoder.name {:?}: use one of {known}", self.name))
+                .into()
+        })
+    }
 }
 
 impl RunConfig {

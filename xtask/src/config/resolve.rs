@@ -10,9 +10,10 @@ use super::RunConfig;
 use crate::failure::BadInput;
 
 /// The presets by name. Each holds every key, so that it is the schema too.
-pub(crate) const PRESETS: [(&str, &str); 2] = [
+pub(crate) const PRESETS: [(&str, &str); 3] = [
     ("s5cl", include_str!("../../presets/s5cl.toml")),
     ("faithful", include_str!("../../presets/faithful.toml")),
+    ("linear-probe", include_str!("../../presets/linear-probe.toml")),
 ];
 
 /// What a user changes about a preset.

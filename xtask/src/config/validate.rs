@@ -56,10 +56,19 @@ impl RunConfig {
             "data.labels_per_class and data.label_fraction are both given: set one of them to 0"
                 .to_owned()
         })?;
-        require(s5cl_backbone::ENCODERS.contains(&encoder.name.as_str()), || {
-            let known = s5cl_backbone::ENCODERS.join(", ");
-            format!("unknown encoder.name {:?}: use one of {known}", encoder.name)
+        let architecture = encoder.architecture()?;
+        if let Err(error) = encoder.trained()?.n_frozen(architecture.n_stages()) {
+            return Err(BadInput::new(format!("encoder.train: {error}")).into());
+        }
+        let decay = encoder.learning_rate_decay;
+        require(decay > 0.0 && decay <= 1.0, || {
+            format!("encoder.learning_rate_decay must be above 0 and at most 1, got {decay}")
         })?;
+        if size > 0
+            && let Err(error) = architecture.check_image_size(size as usize)
+        {
+            return Err(BadInput::new(format!("data.image_size: {error}")).into());
+        }
         self.schedule()?;
         self.optimizer()?;
         s5cl_trainer::Method::new(self.method()?)?;

@@ -6,7 +6,7 @@ mod resnet;
 mod vit;
 mod wide_resnet;
 
-use candle_core::Result;
+use candle_core::{Result, bail};
 use candle_nn::VarBuilder;
 
 pub use convnext::ConvNextConfig;
@@ -106,6 +106,32 @@ impl Architecture {
             Self::ConvNext(_) => 32,
             Self::Vit(config) => config.patch_size,
         }
+    }
+
+    /// A side that square images must be a multiple of, in pixels.
+    #[must_use]
+    pub fn image_size_step(&self) -> usize {
+        match self {
+            Self::Vit(config) => config.patch_size.max(1),
+            Self::ResNet(_) | Self::WideResNet(_) | Self::ConvNext(_) | Self::EfficientNet(_) => 1,
+        }
+    }
+
+    /// Whether an encoder can be made of this architecture for square images of so many pixels.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot: they are too small, or no whole number of patches.
+    pub fn check_image_size(&self, image_size: usize) -> Result<()> {
+        let (smallest, step) = (self.smallest_image(), self.image_size_step());
+        if image_size < smallest || !image_size.is_multiple_of(step) {
+            let multiple = if step > 1 { format!(", a multiple of {step}") } else { String::new() };
+            bail!(
+                "images of {image_size} px do not fit the encoder: use {smallest} px or \
+                 more{multiple}"
+            )
+        }
+        Ok(())
     }
 
     /// Adds all layers and returns the length of the encoding.

@@ -1,6 +1,6 @@
 //! Vision transformers with timm's key names.
 
-use candle_core::{Result, bail};
+use candle_core::Result;
 use candle_nn::{Init, VarBuilder};
 use s5cl_kernels::{Activation, Maps, TokenPool};
 
@@ -131,12 +131,6 @@ impl VitConfig {
         builder: &VarBuilder<'_>,
     ) -> Result<usize> {
         let Self { patch_size, dim, .. } = *self;
-        if patch_size == 0 || image_size < patch_size || !image_size.is_multiple_of(patch_size) {
-            bail!(
-                "images of {image_size} px cannot be cut into patches of {patch_size} px: use a \
-                 multiple of it"
-            )
-        }
         let (images, layers) = (stages.images(), stages.layers());
         let conv = Conv::patches((3, dim), patch_size);
         let projection = builder.pp("patch_embed").pp("proj");
