@@ -1,4 +1,5 @@
-"""The peers of `cargo xtask benchmark kernels`: PyTorch, torchvision, pytorch-metric-learning.
+"""The peers of `cargo xtask benchmark kernels`: PyTorch, torchvision, timm,
+pytorch-metric-learning.
 
 Reads one JSON object a line from standard input and answers each with one on standard output:
 
@@ -24,6 +25,7 @@ import time
 PACKAGES = {
     "torch": "torch",
     "torchvision": "torchvision",
+    "timm": "timm",
     "pytorch_metric_learning": "pytorch-metric-learning",
 }
 N_CLASSES = 9
@@ -98,13 +100,61 @@ def network_call(work, memory_format):
 
 
 def network(encoder):
+    import timm
     import torchvision
 
-    if encoder == "resnet18":
-        return torchvision.models.resnet18(num_classes=OUTPUTS)
     if encoder == "resnet-slim":
         return slim()
+    if encoder == "wide-resnet28-2":
+        return wide_resnet()
+    if encoder == "efficientnet-v2-s":
+        model = torchvision.models.efficientnet_v2_s(num_classes=OUTPUTS, dropout=0.0)
+        for module in model.modules():
+            if isinstance(module, torchvision.ops.StochasticDepth):
+                module.p = 0.0
+        return model
+    if encoder in TIMM:
+        name, options = TIMM[encoder]
+        return timm.create_model(name, num_classes=OUTPUTS, **options)
+    if encoder.startswith("resnet"):
+        return getattr(torchvision.models, encoder)(num_classes=OUTPUTS)
     raise ValueError(f"unknown encoder {encoder!r}")
+
+
+TIMM = {
+    "convnext-tiny": ("convnext_tiny", {}),
+    "vit-small-14-dinov2": ("vit_small_patch14_dinov2", {"img_size": 224}),
+    "vit-base-16": ("vit_base_patch16_224", {}),
+    "vit-large-14-dinov2": ("vit_large_patch14_dinov2", {"img_size": 224}),
+}
+
+
+def wide_resnet():
+    """WRN-28-2: three groups of four blocks that normalize before they convolve."""
+    import torch
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self, before, width, stride):
+            super().__init__()
+            self.bn1, self.bn2 = nn.BatchNorm2d(before), nn.BatchNorm2d(width)
+            self.conv1 = nn.Conv2d(before, width, 3, stride, 1, bias=False)
+            self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+            is_same = before == width
+            self.shortcut = None if is_same else nn.Conv2d(before, width, 1, stride, bias=False)
+
+        def forward(self, maps):
+            normal = torch.relu_(self.bn1(maps))
+            beside = maps if self.shortcut is None else self.shortcut(normal)
+            return beside + self.conv2(torch.relu_(self.bn2(self.conv1(normal))))
+
+    layers, before = [nn.Conv2d(3, 16, 3, 1, 1, bias=False)], 16
+    for group, width in enumerate([32, 64, 128]):
+        for index in range(4):
+            layers.append(Block(before, width, 2 if group > 0 and index == 0 else 1))
+            before = width
+    head = [nn.BatchNorm2d(before), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers, *head, nn.Linear(before, OUTPUTS))
 
 
 def slim():

@@ -4,6 +4,9 @@
 #[cfg(test)]
 mod tidy;
 
+/// Names and shapes of the parameters of encoders of full size.
+#[cfg(test)]
+mod encoder_parameters;
 /// Metrics of classification and calibration against scikit-learn's.
 #[cfg(test)]
 mod golden_classification;

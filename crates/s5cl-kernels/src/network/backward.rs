@@ -4,7 +4,7 @@ use candle_core::{Result, bail};
 
 use super::forward::TapeOf;
 use super::passes::{BackwardPasses, Into, Step};
-use super::plan::Layer;
+use super::plan::{Kernel, Layer};
 
 /// Which gradients are wanted.
 pub(super) struct Wanted {
@@ -56,37 +56,7 @@ impl<P: BackwardPasses> Pass<'_, P> {
         match layer {
             Layer::Images => Ok(()),
             Layer::Conv2d { input, residual, kernel, .. } => {
-                let weight = kernel.weight;
-                if let Some(bias) = kernel.bias().filter(|&bias| self.wanted.parameters[bias]) {
-                    self.passes.bias_gradient(index, bias, &gradient)?;
-                }
-                if self.wanted.parameters[weight] {
-                    let maps = &self.tape.values[input];
-                    self.passes.weight_gradient(index, weight, maps, &gradient)?;
-                }
-                if self.is_wanted(input) {
-                    let of_input = match self.gradients[input].take() {
-                        Some(mut sum) => {
-                            let to = Into::Sum(&mut sum);
-                            self.passes.input_gradient(index, weight, &gradient, to)?;
-                            sum
-                        }
-                        None => {
-                            let mut room = self.passes.room(input)?;
-                            let to = Into::Room(&mut room);
-                            self.passes.input_gradient(index, weight, &gradient, to)?;
-                            room
-                        }
-                    };
-                    self.gradients[input] = Some(of_input);
-                }
-                match residual {
-                    Some(residual) => self.add(residual, gradient),
-                    None => {
-                        self.passes.give(gradient);
-                        Ok(())
-                    }
-                }
+                self.convolution(index, (input, residual), kernel, gradient)
             }
             Layer::BatchNorm { input, residual, norm } => {
                 let Some(kept) = self.tape.norms[index].take() else {
@@ -133,6 +103,47 @@ impl<P: BackwardPasses> Pass<'_, P> {
                     (Some(other), Some(of_other)) => self.add(other, of_other),
                     _ => Ok(()),
                 }
+            }
+        }
+    }
+
+    /// From the gradient of what a convolution gives to those of what it reads.
+    fn convolution(
+        &mut self,
+        index: usize,
+        (input, residual): (usize, Option<usize>),
+        kernel: Kernel,
+        gradient: P::Maps,
+    ) -> Result<()> {
+        let weight = kernel.weight;
+        if let Some(bias) = kernel.bias().filter(|&bias| self.wanted.parameters[bias]) {
+            self.passes.bias_gradient(index, bias, &gradient)?;
+        }
+        if self.wanted.parameters[weight] {
+            let maps = &self.tape.values[input];
+            self.passes.weight_gradient(index, weight, maps, &gradient)?;
+        }
+        if self.is_wanted(input) {
+            let of_input = match self.gradients[input].take() {
+                Some(mut sum) => {
+                    let to = Into::Sum(&mut sum);
+                    self.passes.input_gradient(index, weight, &gradient, to)?;
+                    sum
+                }
+                None => {
+                    let mut room = self.passes.room(input)?;
+                    let to = Into::Room(&mut room);
+                    self.passes.input_gradient(index, weight, &gradient, to)?;
+                    room
+                }
+            };
+            self.gradients[input] = Some(of_input);
+        }
+        match residual {
+            Some(residual) => self.add(residual, gradient),
+            None => {
+                self.passes.give(gradient);
+                Ok(())
             }
         }
     }

@@ -81,6 +81,19 @@ impl Work {
     }
 }
 
+/// Encoders of a kind each: name, side and number of images, ratio that is aimed at.
+const LARGER: [(&str, usize, usize, Option<f64>); 9] = [
+    ("resnet34", 224, 16, None),
+    ("resnet50", 224, 16, Some(1.0)),
+    ("resnet101", 224, 8, None),
+    ("wide-resnet28-2", 32, 64, None),
+    ("convnext-tiny", 224, 16, None),
+    ("efficientnet-v2-s", 224, 16, None),
+    ("vit-small-14-dinov2", 224, 16, Some(1.0)),
+    ("vit-base-16", 224, 8, None),
+    ("vit-large-14-dinov2", 224, 4, None),
+];
+
 /// All rows, in the order of the table.
 pub(super) fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
@@ -96,6 +109,11 @@ pub(super) fn rows() -> Vec<Row> {
     for (size, batch) in sizes {
         let images = Images { encoder: "resnet18", size, batch };
         add(format!("resnet18-inference-{size}"), Work::Inference(images), Some(1.0));
+    }
+    for (encoder, size, batch, target) in LARGER {
+        let images = Images { encoder, size, batch };
+        add(format!("{encoder}-train-{size}"), Work::Train(images), target);
+        add(format!("{encoder}-inference-{size}"), Work::Inference(images), target);
     }
     let slim = Images { encoder: "resnet-slim", size: 32, batch: 192 };
     add("resnet-slim-train-32".into(), Work::Train(slim), Some(1.0));

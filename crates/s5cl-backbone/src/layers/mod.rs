@@ -1,5 +1,8 @@
 //! The layers of a network with their parameters and running statistics.
 
+mod parameter;
+mod parts;
+
 use candle_core::{Result, Tensor, Var, bail};
 use candle_nn::init::{FanInOut, NonLinearity, NormalOrUniform};
 use candle_nn::{Init, VarBuilder};
@@ -7,7 +10,10 @@ use s5cl_kernels::{
     Activation, Conv2dConfig, Maps, Network, Precision, TokenPool, running_statistics_step,
 };
 
+pub use parts::{Behind, Conv, LayerScale, Prefix};
+
 use crate::{Mode, Trained};
+use parameter::{Parameter, Value, full_name};
 
 /// PyTorch's default for batch normalization.
 const MOMENTUM: f64 = 0.1;
@@ -33,170 +39,9 @@ pub struct Layers {
     statistics: Vec<RunningStatistics>,
 }
 
-/// What the network is given, and the variables that it is computed from.
-struct Parameter {
-    value: Value,
-    names: Vec<String>,
-    is_norm: bool,
-}
-
-/// How a parameter of the network is computed from variables. Gradients flow through candle.
-enum Value {
-    Variable(Tensor),
-    /// Layer scale belongs to the layer before it: weight or bias times a factor each output.
-    Scaled(Tensor, Tensor),
-    /// The class token and registers, the first of which have positions.
-    Prefix {
-        class: Tensor,
-        registers: Option<Tensor>,
-        positions: Tensor,
-        n_positioned: usize,
-    },
-    /// Rows of `[1, rows, dim]` from one on.
-    Rows(Tensor, usize),
-}
-
-impl Value {
-    fn compute(&self) -> Result<Tensor> {
-        match self {
-            Self::Variable(tensor) => Ok(tensor.clone()),
-            Self::Scaled(tensor, scale) if tensor.rank() == 1 => tensor * scale,
-            Self::Scaled(tensor, scale) => tensor.broadcast_mul(&scale.unsqueeze(1)?),
-            Self::Prefix { class, registers, positions, n_positioned } => {
-                let mut prefix = class.squeeze(0)?;
-                if let Some(registers) = registers {
-                    prefix = Tensor::cat(&[&prefix, &registers.squeeze(0)?], 0)?;
-                }
-                let positions = positions.squeeze(0)?;
-                match *n_positioned {
-                    0 => Ok(prefix),
-                    n if n == prefix.dim(0)? => prefix + positions.narrow(0, 0, n)?,
-                    n => {
-                        let first = (prefix.narrow(0, 0, n)? + positions.narrow(0, 0, n)?)?;
-                        let rest = prefix.narrow(0, n, prefix.dim(0)? - n)?;
-                        Tensor::cat(&[&first, &rest], 0)
-                    }
-                }
-            }
-            Self::Rows(rows, first) => {
-                let rows = rows.squeeze(0)?;
-                rows.narrow(0, *first, rows.dim(0)? - first)
-            }
-        }
-    }
-}
-
 struct RunningStatistics {
     mean: Var,
     variance: Var,
-}
-
-/// A square convolution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Conv {
-    /// Channels in and out.
-    pub channels: (usize, usize),
-    /// Side of the kernel in pixels.
-    pub kernel: usize,
-    /// Step in pixels.
-    pub stride: usize,
-    /// Pixels of zeros around the map.
-    pub padding: usize,
-    /// Parts of the channels that are convolved by themselves.
-    pub groups: usize,
-}
-
-impl Conv {
-    /// One that keeps the map's size but for its stride; the kernel is odd.
-    #[must_use]
-    pub fn same(channels: (usize, usize), kernel: usize, stride: usize) -> Self {
-        Self { channels, kernel, stride, padding: kernel / 2, groups: 1 }
-    }
-
-    /// One whose kernel meets each pixel once: patches of the map.
-    #[must_use]
-    pub fn patches(channels: (usize, usize), size: usize) -> Self {
-        Self { channels, kernel: size, stride: size, padding: 0, groups: 1 }
-    }
-
-    /// Each channel by itself, keeping the map's size but for its stride.
-    #[must_use]
-    pub fn depthwise(channels: usize, kernel: usize, stride: usize) -> Self {
-        let channels = (channels, channels);
-        Self { groups: channels.0, ..Self::same(channels, kernel, stride) }
-    }
-
-    fn config(self) -> Conv2dConfig {
-        let Self { stride, padding, groups, .. } = self;
-        Conv2dConfig { stride, padding, dilation: 1, groups }
-    }
-
-    fn shape(self) -> (usize, usize, usize, usize) {
-        let (inputs, outputs) = self.channels;
-        (outputs, inputs / self.groups, self.kernel, self.kernel)
-    }
-}
-
-/// What follows the sums of a linear layer or a convolution with a bias.
-#[derive(Clone, Copy, Default)]
-pub struct Behind<'a> {
-    /// Layer scale, `[outputs]`.
-    pub scale: Option<&'a LayerScale>,
-    /// Maps that are added last.
-    pub residual: Option<Maps>,
-}
-
-/// A factor for each channel of what a block adds.
-pub struct LayerScale {
-    factors: Tensor,
-    name: String,
-}
-
-impl LayerScale {
-    /// The parameter under the builder's own name.
-    ///
-    /// # Errors
-    ///
-    /// If the builder knows it with another shape.
-    pub fn new(
-        channels: usize,
-        initial: f64,
-        name: &str,
-        builder: &VarBuilder<'_>,
-    ) -> Result<Self> {
-        let factors = builder.get_with_hints(channels, name, Init::Const(initial))?;
-        Ok(Self { factors, name: full_name(builder, name) })
-    }
-}
-
-/// Which tokens a vision transformer has beside those of its patches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Prefix {
-    /// Registers, which nothing reads in the end.
-    pub n_registers: usize,
-    /// How many tokens, the class token first, have a position, as all patches have.
-    pub n_positioned: usize,
-}
-
-impl Prefix {
-    /// The class token and the registers.
-    #[must_use]
-    pub fn len(self) -> usize {
-        1 + self.n_registers
-    }
-
-    /// Never: there is a class token.
-    #[must_use]
-    pub fn is_empty(self) -> bool {
-        false
-    }
-}
-
-fn full_name(builder: &VarBuilder<'_>, name: &str) -> String {
-    match builder.prefix() {
-        prefix if prefix.is_empty() => name.to_owned(),
-        prefix => format!("{prefix}.{name}"),
-    }
 }
 
 impl Layers {
