@@ -47,7 +47,9 @@ pub use normalization::Normalization;
 pub use parameters::Parameters;
 pub use resnet::{ResNet, ResNetConfig, Stem};
 pub use s5cl_kernels::Precision;
-pub use weights::{KeyReport, WeightsError, load_weights, read_metadata, save_weights};
+pub use weights::{
+    KeyReport, WeightsError, WeightsFile, load_weights, read_metadata, save_weights, verify_sha256,
+};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
