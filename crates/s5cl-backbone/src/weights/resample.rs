@@ -78,7 +78,39 @@ fn kernel(x: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::resample;
+
+    /// Both sides are rounded to f32.
+    const TOLERANCE: f32 = 1e-6;
+
+    #[derive(Deserialize)]
+    struct Golden {
+        cases: Vec<Case>,
+    }
+
+    #[derive(Deserialize)]
+    struct Case {
+        old: (usize, usize),
+        new: (usize, usize),
+        before: Vec<f32>,
+        after: Vec<f32>,
+    }
+
+    #[test]
+    fn resample_is_torchs_bicubic_interpolation() {
+        let golden = include_str!("../../tests/golden/resample.json");
+        let golden: Golden = serde_json::from_str(golden).unwrap();
+        assert!(golden.cases.len() >= 6);
+        for Case { old, new, before, after } in golden.cases {
+            let resampled = resample(&before, old, new, 3);
+            assert_eq!(resampled.len(), after.len());
+            for (got, expected) in resampled.iter().zip(&after) {
+                assert!((got - expected).abs() < TOLERANCE, "{old:?} {new:?}: {got} {expected}");
+            }
+        }
+    }
 
     #[test]
     fn resample_to_the_same_grid_changes_nothing() {
