@@ -5,7 +5,9 @@
 //! - [`ConvNet`]: layers, weights and running statistics of a network of convolutions.
 //! - [`ResNet`]: residual networks whose batch normalization trains.
 //! - [`Model`]: encoder, embedder and classifier, the model of S5CL.
-//! - [`load_weights`], [`save_weights`]: safetensors in and out, with a report of the keys.
+//! - [`load_weights`], [`WeightsFile`]: weights of timm, torchvision, transformers and DINOv2 in,
+//!   from safetensors and `torch.save`, with a report of the keys; [`save_weights`]: out.
+//! - [`known_encoders`]: pretrained encoders by name, with their place, license and normalization.
 //!
 //! ```
 //! use candle_core::{Device, Tensor};
@@ -38,6 +40,7 @@ mod encoder;
 mod model;
 mod normalization;
 
+mod registry;
 mod weights;
 
 pub use conv_net::ConvNet;
@@ -45,6 +48,7 @@ pub use encoder::{ENCODERS, Encoder, Mode, encoder};
 pub use model::{Model, ModelConfig, ModelOutput};
 pub use normalization::Normalization;
 pub use parameters::Parameters;
+pub use registry::{Embedding, EncoderOptions, KnownEncoder, known_encoder, known_encoders};
 pub use resnet::{ResNet, ResNetConfig, Stem};
 pub use s5cl_kernels::Precision;
 pub use weights::{

@@ -111,19 +111,6 @@ impl<'a> Machine<'a> {
             b'.' => return Ok(false),
             b'(' => self.marks.push(self.stack.len()),
             b'0' => drop(self.pop()?),
-            b'N' | 0x88 | 0x89 => self.push(Value::Skipped),
-            b'K' => self.unsigned(1)?,
-            b'M' => self.unsigned(2)?,
-            b'J' => {
-                let number = self.reader.unsigned(4)? as u32;
-                self.push(Value::Int(i64::from(number.cast_signed())));
-            }
-            0x8a => self.long()?,
-            b'G' => self.skip(8)?,
-            b'X' => self.text(4)?,
-            0x8c => self.text(1)?,
-            b'U' | b'C' => self.skip_bytes(1)?,
-            b'T' | b'B' => self.skip_bytes(4)?,
             b')' => self.push(Value::Tuple(Vec::new())),
             0x85 => self.tuple(1)?,
             0x86 => self.tuple(2)?,
@@ -185,12 +172,33 @@ impl<'a> Machine<'a> {
             b'R' | 0x81 => self.call()?,
             // The state of a dict is its metadata, that of anything else is skipped with it.
             b'b' => drop(self.pop()?),
+            other => self.plain(other)?,
+        }
+        Ok(true)
+    }
+
+    /// An instruction that makes a number, a text or nothing of interest.
+    fn plain(&mut self, instruction: u8) -> Result<(), PickleError> {
+        match instruction {
+            b'N' | 0x88 | 0x89 => self.push(Value::Skipped),
+            b'K' => self.unsigned(1)?,
+            b'M' => self.unsigned(2)?,
+            b'J' => {
+                let number = self.reader.unsigned(4)? as u32;
+                self.push(Value::Int(i64::from(number.cast_signed())));
+            }
+            0x8a => self.long()?,
+            b'G' => self.skip(8)?,
+            b'X' => self.text(4)?,
+            0x8c => self.text(1)?,
+            b'U' | b'C' => self.skip_bytes(1)?,
+            b'T' | b'B' => self.skip_bytes(4)?,
             other => {
                 let reason = format!("its instruction {other:#04x} is not one of torch.save");
                 return Err(PickleError::Damaged(reason));
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     fn unsigned(&mut self, n_bytes: usize) -> Result<(), PickleError> {
