@@ -17,6 +17,31 @@ use super::{KeyReport, WeightsError, WeightsFile};
 /// # Errors
 ///
 /// Those of the two.
+///
+/// # Example
+///
+/// ```
+/// use candle_core::Device;
+/// use s5cl_backbone::{Parameters, Precision, encoder, load_weights, save_weights};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let pretrained = Parameters::new(0);
+/// encoder("resnet-slim", Precision::F32, &pretrained.builder(&Device::Cpu))?;
+/// let prefixed = |(key, value): (String, candle_core::Var)| {
+///     (format!("module.backbone.{key}"), value.into_inner())
+/// };
+/// let tensors = pretrained.all().into_iter().map(prefixed).collect();
+/// let path = std::env::temp_dir().join("s5cl-backbone-load-weights.safetensors");
+/// std::fs::write(&path, save_weights(&tensors, &Default::default())?)?;
+///
+/// let parameters = Parameters::new(1);
+/// encoder("resnet-slim", Precision::F32, &parameters.builder(&Device::Cpu))?;
+/// let report = load_weights(&path, &parameters.all())?;
+/// assert!(report.is_complete() && report.prefix == "module.backbone.");
+/// # std::fs::remove_file(path)?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn load_weights(
     path: &Path,
     parameters: &BTreeMap<String, Var>,
@@ -95,8 +120,10 @@ impl WeightsFile {
             report.missing = parameters.keys().cloned().collect();
             return (Vec::new(), report);
         };
-        report.names = mapping.map.name.clone();
-        report.prefix = mapping.prefix.clone();
+        if parameters.keys().any(|key| mapping.complete(key).is_some()) {
+            report.names = mapping.map.name.clone();
+            report.prefix = mapping.prefix.clone();
+        }
         // A classifier without an embedder is somebody else's, whatever its shape.
         let has_heads =
             parameters.keys().all(|key| !is_head(key) || mapping.complete(key).is_some());

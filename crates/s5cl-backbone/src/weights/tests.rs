@@ -156,6 +156,25 @@ fn weights_file_of_torch_save_is_checked_before_it_is_read() {
     }
 }
 
+#[test]
+fn weights_file_whose_dicts_refer_to_each_other_is_left_unread() {
+    // Each dict holds the one before it a thousand times, so that there are 10^9 ways to look.
+    let mut pickle = b"\x80\x02}q\x00".to_vec();
+    for _ in 0..3 {
+        pickle.extend(b"}(");
+        for key in 0..1000 {
+            pickle.extend(b"X\x04\0\0\0");
+            pickle.extend(format!("{key:04}").as_bytes());
+            pickle.extend(b"h\x00");
+        }
+        pickle.extend(b"uq\x00");
+    }
+    pickle.push(b'.');
+    let bytes = archive(&[("a/data.pkl", &pickle)], CompressionMethod::Stored);
+    let refusal = Place::new().refusal(&bytes);
+    assert!(refusal.contains("more than 1048576 entries"), "{refusal}");
+}
+
 /// The parameters of a model with an encoder of that name.
 fn model(encoder: &str) -> BTreeMap<String, Var> {
     let parameters = Parameters::new(0);
