@@ -150,8 +150,9 @@ fn weights_report_names_every_key() -> TestResult {
     let known: Vec<String> = tiny.parameters.all().into_keys().collect();
     assert_eq!(report.matched, known);
     assert!(report.missing.is_empty() && report.misshapen.is_empty(), "{report}");
+    assert!(report.unexpected.is_empty() && report.is_complete(), "{report}");
     let (counters, others): (Vec<&String>, Vec<&String>) =
-        report.unexpected.iter().partition(|key| key.ends_with("num_batches_tracked"));
+        report.ignored.iter().partition(|key| key.ends_with("num_batches_tracked"));
     assert_eq!((counters.len(), others), (12, vec![&"fc.bias".into(), &"fc.weight".into()]));
     Ok(())
 }
@@ -201,7 +202,62 @@ fn weights_of_another_architecture_are_refused() -> TestResult {
         return Err(format!("not refused as another architecture: {loaded:?}").into());
     };
     assert_eq!(report.missing.len(), 5, "{report}");
+
+    // One block more: every key of ours is there, and yet it is another network.
+    let (_, loaded) = load_changed(|tensors| {
+        let block = tensors["layer4.0.conv2.weight"].clone();
+        tensors.insert("layer4.1.conv1.weight".to_owned(), block);
+        Ok(())
+    })?;
+    let Err(WeightsError::Mismatch { report, .. }) = loaded else {
+        return Err(format!("not refused as another architecture: {loaded:?}").into());
+    };
+    assert_eq!(report.unexpected, ["layer4.1.conv1.weight"], "{report}");
     Ok(())
+}
+
+#[test]
+fn weights_that_are_no_numbers_of_a_weight_are_refused() -> TestResult {
+    let (_, loaded) = load_changed(|tensors| {
+        let whole = Tensor::ones(16, DType::I64, &Device::Cpu)?;
+        tensors.insert("layer4.0.downsample.1.weight".to_owned(), whole);
+        Ok(())
+    })?;
+    let message = loaded.err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(message.contains("downsample.1.weight") && message.contains("I64"), "{message:?}");
+    for dtype in [DType::F64, DType::F16, DType::BF16] {
+        let (tiny, loaded) = load_changed(|tensors| {
+            let ones = Tensor::ones(16, dtype, &Device::Cpu)?;
+            tensors.insert("layer4.0.downsample.1.weight".to_owned(), ones);
+            Ok(())
+        })?;
+        loaded?;
+        let weight = tiny.parameters.all()["layer4.0.downsample.1.weight"].to_vec1::<f32>()?;
+        assert_eq!(weight, [1.0; 16], "{dtype:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn weights_of_a_head_of_another_size_are_left_out() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("weights.safetensors");
+    let build = |n_classes: usize| -> TestResult<Parameters> {
+        let encoder = EncoderConfig::named("resnet-slim", 32)?;
+        let config = ModelConfig { encoder, embedding_dim: 8, n_classes };
+        let parameters = Parameters::new(n_classes as u64);
+        Model::new(&config, &parameters.builder(&Device::Cpu))?;
+        Ok(parameters)
+    };
+    let (theirs, ours) = (build(9)?.all(), build(3)?.all());
+    let tensors = theirs.iter().map(|(k, v)| (k.clone(), v.as_detached_tensor())).collect();
+    std::fs::write(&file, save_weights(&tensors, &BTreeMap::new())?)?;
+    let before = ours["classifier.weight"].as_detached_tensor().copy()?;
+    let report = load_weights(&file, &ours)?;
+    assert_eq!(report.misshapen.len(), 2, "{report}");
+    assert!(!report.is_complete() && report.missing.is_empty(), "{report}");
+    assert_close("embedder", &ours["embedder.weight"], &theirs["embedder.weight"], 0.0)?;
+    assert_close("classifier", &ours["classifier.weight"], &before, 0.0)
 }
 
 #[test]

@@ -31,6 +31,9 @@ mod golden_resnet;
 /// Three steps of training a narrow ResNet-18 against PyTorch's.
 #[cfg(test)]
 mod golden_training;
+/// Files of weights of other libraries: names, formats, position embeddings; and refusals.
+#[cfg(test)]
+mod golden_weights;
 
 /// Gradients of the kernels against differences of plain reference formulas.
 #[cfg(test)]

@@ -94,7 +94,7 @@ impl Predictor {
         let card: Card = serde_json::from_str(card).map_err(|e| foreign(&e.to_string()))?;
         let predictor = Self::new(card, device)?;
         let report = load_weights(weights, &predictor.parameters.all())?;
-        if !report.missing.is_empty() {
+        if !report.is_complete() {
             return Err(foreign(&report.to_string()).into());
         }
         Ok(predictor)

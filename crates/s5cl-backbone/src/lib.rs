@@ -5,7 +5,9 @@
 //! - [`Architecture`]: the kinds of encoders by name, [`Encoder`]: one with its weights, of which
 //!   [`Trained`] says what is trained; made of [`Layers`].
 //! - [`Model`]: encoder, embedder and classifier, the model of S5CL.
-//! - [`load_weights`], [`save_weights`]: safetensors in and out, with a report of the keys.
+//! - [`load_weights`], [`WeightsFile`]: weights of timm, torchvision, transformers and DINOv2 in,
+//!   from safetensors and `torch.save`, with a report of the keys; [`save_weights`]: out.
+//! - [`known_encoders`]: pretrained encoders by name, with their place, license and normalization.
 //!
 //! ```
 //! use candle_core::{Device, Tensor};
@@ -34,10 +36,10 @@ mod architecture;
 mod encoder;
 mod layers;
 mod model;
+mod normalization;
 mod stages;
 
-mod normalization;
-
+mod registry;
 mod weights;
 
 pub use architecture::{
@@ -49,8 +51,11 @@ pub use layers::{Behind, Conv, LayerScale, Layers, Prefix};
 pub use model::{Model, ModelConfig, ModelOutput};
 pub use normalization::Normalization;
 pub use parameters::Parameters;
+pub use registry::{KnownEncoder, known_encoder, known_encoders};
 pub use s5cl_kernels::{Activation, Maps, Precision, TokenPool};
-pub use weights::{KeyReport, WeightsError, load_weights, read_metadata, save_weights};
+pub use weights::{
+    KeyReport, WeightsError, WeightsFile, load_weights, read_metadata, save_weights, verify_sha256,
+};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -3,8 +3,11 @@
 mod convnext;
 mod efficientnet;
 mod resnet;
+mod shapes;
 mod vit;
 mod wide_resnet;
+
+use std::collections::BTreeMap;
 
 use candle_core::{Result, bail};
 use candle_nn::VarBuilder;
@@ -15,7 +18,10 @@ pub use resnet::{Block, ResNetConfig, Stem};
 pub use vit::{FeedForward, VitConfig};
 pub use wide_resnet::WideResNetConfig;
 
+use s5cl_kernels::Precision;
+
 use crate::stages::Stages;
+use crate::{Encoder, EncoderConfig, Trained};
 
 /// Kind and shape of an encoder.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,6 +138,18 @@ impl Architecture {
             )
         }
         Ok(())
+    }
+
+    /// The shapes of all parameters and statistics by their full names, for square images of so
+    /// many pixels.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::check_image_size`].
+    pub fn parameter_shapes(&self, image_size: usize) -> Result<BTreeMap<String, Vec<usize>>> {
+        let (architecture, trained, precision) = (self.clone(), Trained::All, Precision::F32);
+        let config = EncoderConfig { architecture, image_size, trained, precision };
+        shapes::asked_for(|builder| Encoder::new(&config, builder))
     }
 
     /// Adds all layers and returns the length of the encoding.
