@@ -66,31 +66,37 @@ impl Repository {
         lock.map_err(|source| HubError::io(&path, source))
     }
 
-    /// Makes a file of a commit of the bytes with this hash.
+    /// Makes a file of a commit of the bytes with this hash, whose lock is held.
+    ///
+    /// What is there already is replaced, and others see the one or the other, but never none.
     pub(crate) fn link(&self, commit: &str, file: &str, hash: &str) -> Result<(), HubError> {
-        let path = self.file(commit, file);
+        let (path, beside) =
+            (self.file(commit, file), self.blob(hash).with_added_extension("s5cl.link"));
         make_parent(&path)?;
-        // Of a link whose bytes were removed, the rest is in the way.
-        if path.symlink_metadata().is_ok() {
-            fs::remove_file(&path).map_err(|source| HubError::io(&path, source))?;
+        // Left by a call that was killed here.
+        if beside.symlink_metadata().is_ok() {
+            fs::remove_file(&beside).map_err(|source| HubError::io(&beside, source))?;
         }
         #[cfg(unix)]
         let linked = {
             // Out of the folders of the file, of the commit and of `snapshots`.
             let up = "../".repeat(file.split('/').count() + 1);
-            std::os::unix::fs::symlink(format!("{up}blobs/{hash}"), &path)
+            std::os::unix::fs::symlink(format!("{up}blobs/{hash}"), &beside)
         };
         #[cfg(not(unix))]
-        let linked = fs::hard_link(self.blob(hash), &path);
-        linked.map_err(|source| HubError::io(&path, source))
+        let linked = fs::hard_link(self.blob(hash), &beside);
+        let moved = linked.and_then(|()| fs::rename(&beside, &path));
+        moved.map_err(|source| HubError::io(&path, source))
     }
 
     /// Notes which commit a tag or branch is now.
     pub(crate) fn note(&self, revision: &str, commit: &str) -> Result<(), HubError> {
         let path = self.folder.join("refs").join(revision);
         make_parent(&path)?;
-        let beside = path.with_added_extension(format!("{}.incomplete", std::process::id()));
+        let lock = self.lock("refs")?;
+        let beside = path.with_added_extension("incomplete");
         let written = fs::write(&beside, commit).and_then(|()| fs::rename(&beside, &path));
+        drop(lock);
         written.map_err(|source| HubError::io(&path, source))
     }
 }
@@ -123,6 +129,7 @@ mod tests {
     const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
     #[test]
+    #[cfg(unix)]
     fn link_leads_to_the_bytes_from_any_depth() -> Result<(), Box<dyn std::error::Error>> {
         let folder = tempfile::tempdir()?;
         let id: HubId = "owner/name@main".parse()?;
@@ -136,6 +143,10 @@ mod tests {
             assert_eq!(fs::read_to_string(folder.path().join(place))?, "bytes");
         }
         assert_eq!(cache.files(COMMIT), ["a/b/model.bin", "model.bin"]);
+        // A call that was killed between two steps is in nobody's way.
+        std::os::unix::fs::symlink("nowhere", cache.blob("aa.s5cl.link"))?;
+        cache.link(COMMIT, "model.bin", "aa")?;
+        assert!(cache.blob("aa.s5cl.link").symlink_metadata().is_err());
         // Removed bytes leave no file, and a link in the way is replaced.
         fs::remove_file(&blob)?;
         assert!(cache.files(COMMIT).is_empty());
