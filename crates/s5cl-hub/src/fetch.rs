@@ -191,13 +191,13 @@ impl<'a> Tries<'a> {
         expected: &Expected,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(), HubError> {
+        let mut furthest = partial.len();
         loop {
             progress(partial.len(), expected.size.unwrap_or(partial.len()));
             // All that is left of an earlier call may be to give the file its name.
             if expected.size == Some(partial.len()) {
                 return Ok(());
             }
-            let before = partial.len();
             let outcome = self.pour(partial, url, expected, progress).await;
             let failure = match outcome {
                 // Too many bytes are for `finish` to refuse.
@@ -205,8 +205,10 @@ impl<'a> Tries<'a> {
                 Ok(()) => Failure::Passing("the transfer ended early".to_owned()),
                 Err(failure) => failure,
             };
-            if partial.len() > before {
-                self.failed = 0;
+            // Bytes that were here before count for nothing, or a server that breaks off and knows
+            // no ranges would be asked forever.
+            if partial.len() > furthest {
+                (self.failed, furthest) = (0, partial.len());
             }
             self.again(failure).await?;
         }

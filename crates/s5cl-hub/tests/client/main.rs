@@ -1,5 +1,7 @@
 //! The client against a Hub on this machine.
 
+#![cfg_attr(feature = "client", expect(clippy::unwrap_used, reason = "a test fails by panicking"))]
+
 #[cfg(feature = "client")]
 mod mock;
 

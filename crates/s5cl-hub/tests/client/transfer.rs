@@ -86,6 +86,21 @@ fn fetch_begins_anew_where_another_range_comes() {
 }
 
 #[test]
+fn fetch_ends_where_no_try_gets_further() {
+    // The rest is never given, in three ways.
+    for rest in [Reply::new(416), Reply::new(206), Reply::new(200)] {
+        let (mock, mut cache) = with_store(move |asked, _| match asked.header("range") {
+            Some(_) if rest.status != 200 => rest.clone(),
+            _ => Reply { cut: Some(100), ..Reply::new(200).body(weights()) },
+        });
+        cache.config.retries = 3;
+        let error = cache.fetch("owner/name@main").unwrap_err();
+        assert!(matches!(error, HubError::Network { .. }), "{error}");
+        assert_eq!(ranges(&mock).len(), 4);
+    }
+}
+
+#[test]
 fn fetch_that_was_killed_before_the_rename_asks_for_no_bytes() {
     let (mock, cache) = with_store(|asked, _| stored(&weights(), asked));
     let blobs = cache.path("models--owner--name/blobs");
