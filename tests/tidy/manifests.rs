@@ -32,6 +32,9 @@ const WALLS: [(&str, &[&str]); 5] = [
     ("s5cl-trainer", &["image"]),
 ];
 
+/// What opens a connection, or runs what does.
+const NETWORK: [&str; 3] = ["hf-hub", "reqwest", "tokio"];
+
 /// A package of the workspace.
 pub(super) struct Package {
     pub(super) folder: PathBuf,
@@ -94,6 +97,24 @@ fn walls_between_images_and_tensors_stand() {
         offenders.extend(found.map(|dependency| format!("{name} -> {dependency}")));
     }
     assert_none("these crates must not know each other", &offenders);
+}
+
+#[test]
+fn connections_are_opened_in_hub_alone_and_by_no_default() {
+    let mut offenders = Vec::new();
+    for (name, package) in packages() {
+        let found = dependencies(&package.manifest).filter(|d| NETWORK.contains(&d.as_str()));
+        let is_hub = name == "s5cl-hub";
+        let is_optional = |dependency: &str| {
+            let how = &package.manifest["dependencies"][dependency];
+            how.get("optional").and_then(toml::Value::as_bool).unwrap_or(false)
+        };
+        let found = found.filter(|dependency| !is_hub || !is_optional(dependency));
+        offenders.extend(found.map(|dependency| format!("{name} -> {dependency}")));
+    }
+    assert_none("the network is behind a feature of s5cl-hub", &offenders);
+    let hub = dependencies(&packages()["s5cl-hub"].manifest).cloned().collect::<Vec<_>>();
+    assert!(NETWORK.iter().all(|dependency| hub.contains(&(*dependency).to_owned())));
 }
 
 #[test]
