@@ -65,7 +65,7 @@ enum Step {
     /// compiler, and takes ten minutes the first time
     Cuda,
     /// The client of s5cl-hub has no warning and passes its tests against a server on this machine,
-    /// and the program is type-checked with it; compiles 170 crates more the first time
+    /// and the program is type-checked with it; compiles 160 crates more the first time
     Hub,
     /// All tests and examples, the tidy test among them
     Test,
