@@ -20,6 +20,8 @@ const USER_AGENT: &str = concat!("s5cl-hub/", env!("CARGO_PKG_VERSION"));
 const PATIENCE: [Duration; 2] = [Duration::from_secs(20), Duration::from_secs(60)];
 /// Redirects within the server, as of a repository that was renamed.
 const MOST_REDIRECTS: usize = 5;
+/// The hash of a file, where it is not the one that answers that has its bytes.
+const LINKED_HASH: &str = "x-linked-etag";
 /// Hexadecimal digits of a SHA-256.
 const SHA256_DIGITS: usize = 64;
 /// No value of a header, so that `hf-hub` sends none. Without any it would look for a token in the
@@ -102,6 +104,9 @@ impl<'a> Server<'a> {
         let asked = model.info().revision(self.id.revision()).send().await;
         let info = asked.map_err(|error| self.explain(error))?;
         let commit = info.sha.ok_or_else(|| self.strange("it named no commit"))?;
+        if self.id.is_pinned() && commit != self.id.revision() {
+            return Err(self.strange(&format!("it named the commit {commit:?}")));
+        }
         let files = info.siblings.unwrap_or_default();
         Ok((commit, files.into_iter().map(|file| file.rfilename).collect()))
     }
@@ -111,13 +116,22 @@ impl<'a> Server<'a> {
         let mut url = url.clone();
         for _ in 0..MOST_REDIRECTS {
             let response = self.send(self.asker.head(url.clone())).await?;
-            let location = response.headers().get(LOCATION).and_then(|l| l.to_str().ok());
-            match location.filter(|to| Url::parse(to).is_err() && !to.starts_with("//")) {
-                Some(to) => url = url.join(to).map_err(|e| self.strange(&e.to_string()))?,
+            match self.other_place(&url, &response) {
+                Some(other) => url = other,
                 None => return Ok(self.read_about(&response)?),
             }
         }
         Err(self.strange("it redirects again and again").into())
+    }
+
+    /// Where else on this server the question is to be asked, as of a repository that was renamed.
+    /// A redirect that says something of the file leads to its bytes.
+    fn other_place(&self, url: &Url, response: &Response) -> Option<Url> {
+        let headers = response.headers();
+        let location =
+            text(headers, LOCATION.as_str()).filter(|_| response.status().is_redirection());
+        let other = url.join(location.filter(|_| !headers.contains_key(LINKED_HASH))?).ok()?;
+        (other.origin() == self.endpoint.origin()).then_some(other)
     }
 
     fn read_about(&self, response: &Response) -> Result<About, HubError> {
@@ -125,8 +139,7 @@ impl<'a> Server<'a> {
         // Of a redirect, length and hash without "linked" are its own and not those of the file.
         let is_file = response.status().is_success();
         let linked = |name: &str| text(headers, name);
-        let hash =
-            linked("x-linked-etag").or_else(|| text(headers, ETAG.as_str()).filter(|_| is_file));
+        let hash = linked(LINKED_HASH).or_else(|| text(headers, ETAG.as_str()).filter(|_| is_file));
         let size = linked("x-linked-size")
             .or_else(|| text(headers, CONTENT_LENGTH.as_str()).filter(|_| is_file));
         let hash = hash.unwrap_or_default().trim_start_matches("W/").trim_matches('"');
@@ -143,13 +156,11 @@ impl<'a> Server<'a> {
 
     /// The bytes of a file from a place on; a server may give all of them.
     pub(crate) async fn bytes(&self, url: &Url, from: u64) -> Result<Response, Failure> {
-        let request = self.follower.get(url.clone());
-        let is_rest = from > 0;
-        let range = is_rest.then(|| (RANGE, format!("bytes={from}-")));
-        self.send(
-            range.into_iter().fold(request, |request, (name, value)| request.header(name, value)),
-        )
-        .await
+        let mut request = self.follower.get(url.clone());
+        if from > 0 {
+            request = request.header(RANGE, format!("bytes={from}-"));
+        }
+        self.send(request).await
     }
 
     /// Where a file of the repository is.

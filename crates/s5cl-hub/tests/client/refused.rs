@@ -149,7 +149,10 @@ fn server_cannot_write_outside_of_the_cache() {
         "{\"id\": \"owner/name\", \"sha\": \"../main\", \"siblings\": \
          [{\"rfilename\": \"model.safetensors\"}]}",
     );
-    assert!(always(commit).refusal("owner/name@main").contains("\"../main\" is no commit"));
+    let cache = always(commit);
+    assert!(cache.refusal("owner/name@main").contains("\"../main\" is no commit"));
+    let line = cache.refusal(&format!("owner/name@{COMMIT}"));
+    assert!(line.contains("it named the commit \"../main\""), "{line}");
 
     for hash in ["../../x", "\"\"", "a/b", ".."] {
         let cache = for_the_file(Reply::new(200).with("etag", hash).body("abc"));

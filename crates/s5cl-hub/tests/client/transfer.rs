@@ -193,16 +193,23 @@ fn fetch_without_a_token_sends_none() {
 
 #[test]
 fn fetch_follows_a_repository_that_was_renamed() {
-    let model = model();
-    let mock = Mock::start(move |asked| match asked.path.contains("old/one") {
-        true => Reply::new(307).with("location", asked.path.replace("old/one", "owner/name")),
-        false => model.answer(asked),
-    });
-    let cache = Cache::new(&mock.endpoint);
-    let download = cache.fetch("old/one@main").unwrap();
-    assert_eq!(std::fs::read(&download.path).unwrap(), weights());
-    let place = format!("models--old--one/snapshots/{COMMIT}/{FILE}");
-    assert_eq!(download.path, cache.path(&place));
+    for is_whole in [false, true] {
+        let model = model();
+        let mock = Mock::start(move |asked| match asked.path.contains("old/one") {
+            true => {
+                let here = format!("http://{}", asked.header("host").unwrap());
+                let path = asked.path.replace("old/one", "owner/name");
+                let start = if is_whole { here.as_str() } else { "" };
+                Reply::new(307).with("location", format!("{start}{path}"))
+            }
+            false => model.answer(asked),
+        });
+        let cache = Cache::new(&mock.endpoint);
+        let download = cache.fetch("old/one@main").unwrap();
+        assert_eq!(std::fs::read(&download.path).unwrap(), weights());
+        let place = format!("models--old--one/snapshots/{COMMIT}/{FILE}");
+        assert_eq!(download.path, cache.path(&place));
+    }
 
     let mock = Mock::start(|asked| Reply::new(307).with("location", asked.path.clone()));
     let cache = Cache::new(&mock.endpoint);
