@@ -29,7 +29,7 @@ pub struct Download {
 
 /// Brings the file of an id into the cache, unless it is there, and says where it is.
 ///
-/// What a pinned id names is asked for once. `progress` gets the bytes that are there and those
+/// What [`Download::pinned`] names is never asked for again. `progress` gets the bytes that are there and those
 /// of the whole file. A transfer that breaks off goes on where it ended, in this call as often as
 /// the config says, and in a later one. Size and SHA-256 are compared before the file gets its
 /// name; the few files without a SHA-256, those that are in git itself, by their size alone.
@@ -93,13 +93,14 @@ fn find(config: &HubConfig, cache: &Repository, id: &HubId) -> Result<Option<Dow
             Err(candidates) => return Err(no_choice(id, candidates)),
         },
     };
-    file.map(|file| found(cache, id, id.pinned(&commit, file)?)).transpose()
+    let pinned = file.map(|file| id.pinned(&commit, file)).transpose()?;
+    Ok(pinned.map(|pinned| found(cache, id, pinned)))
 }
 
-fn found(cache: &Repository, id: &HubId, pinned: HubId) -> Result<Download, HubError> {
+fn found(cache: &Repository, id: &HubId, pinned: HubId) -> Download {
     let commit = pinned.revision().to_owned();
     let path = cache.file(&commit, pinned.file().unwrap_or_default());
-    Ok(Download { path, commit, is_pinned: id.is_pinned(), pinned })
+    Download { path, commit, is_pinned: id.is_pinned(), pinned }
 }
 
 fn no_choice(id: &HubId, candidates: Vec<&str>) -> HubError {
@@ -143,7 +144,7 @@ async fn bring(
     if !id.is_pinned() {
         cache.note(id.revision(), commit)?;
     }
-    found(cache, id, pinned)
+    Ok(found(cache, id, pinned))
 }
 
 /// Tries after a failure that may pass.
