@@ -93,11 +93,21 @@ impl Golden {
         image_size: usize,
         trained: Trained,
     ) -> TestResult<Self> {
+        let file = format!("encoder_{name}.safetensors");
+        Self::of_file(&file, architecture, image_size, trained)
+    }
+
+    fn of_file(
+        file: &str,
+        architecture: &Architecture,
+        image_size: usize,
+        trained: Trained,
+    ) -> TestResult<Self> {
         let (architecture, precision) = (architecture.clone(), Precision::F32);
         let parameters = Parameters::new(0);
         let config = EncoderConfig { architecture, image_size, trained, precision };
         let encoder = Encoder::new(&config, &parameters.builder(&Device::Cpu))?;
-        load_weights(&path(&format!("encoder_{name}.safetensors")), &parameters.all())?;
+        load_weights(&path(file), &parameters.all())?;
         Ok(Self { encoder, parameters })
     }
 }
@@ -253,6 +263,44 @@ fn encoder_that_is_frozen_gives_constants() -> TestResult {
         assert!(!features.track_op(), "{name}");
         let frozen = golden.encoder.frozen_parameters().len();
         assert_eq!(frozen, golden.parameters.trainable().len(), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn encoder_weights_of_other_sources_give_their_features() -> TestResult {
+    let plain = VitConfig { layer_scale: None, epsilon: 1e-12, ..vit() };
+    let registers = VitConfig { prefix: Prefix { n_registers: 3, n_positioned: 0 }, ..vit() };
+    let of = |name: &str| -> TestResult<Architecture> {
+        let case = cases().into_iter().find(|(known, ..)| *known == name);
+        Ok(case.ok_or(name)?.1)
+    };
+    let sources = [
+        ("dinov2_transformers.safetensors", "dinov2_transformers", Architecture::Vit(vit()), 28),
+        ("vit_transformers.safetensors", "vit_transformers", Architecture::Vit(plain), 28),
+        (
+            "dinov2_registers_transformers.safetensors",
+            "dinov2_registers_transformers",
+            Architecture::Vit(registers.clone()),
+            28,
+        ),
+        (
+            "dinov2_own.safetensors",
+            "dinov2_registers_transformers",
+            Architecture::Vit(registers),
+            28,
+        ),
+        ("vit.safetensors", "vit_interpolated", Architecture::Vit(vit()), 42),
+        ("convnext_torchvision.safetensors", "convnext", of("convnext")?, 0),
+        ("resnet_bottleneck.pth", "resnet_bottleneck", of("resnet_bottleneck")?, 0),
+    ];
+    for (file, name, architecture, size) in sources {
+        let file = format!("encoder_{file}");
+        let golden = Golden::of_file(&file, &architecture, size, Trained::All)?;
+        let expected = expected(name)?;
+        let images = channels_last(array(&expected, "input")?)?;
+        let features = golden.encoder.forward(&images, Mode::Evaluate)?;
+        assert_close(&file, &features, array(&expected, "features_eval")?, FEATURES)?;
     }
     Ok(())
 }

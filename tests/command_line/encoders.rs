@@ -139,3 +139,34 @@ fn encoder_settings_are_checked() {
         &["data.image_size", "16 px", "32 px or more"],
     );
 }
+
+/// A copy of a golden file, under the name of weights.
+fn golden(place: &Place, name: &str) -> String {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
+    std::fs::copy(folder.join(name), place.path(name)).unwrap();
+    format!("encoder.weights={name}")
+}
+
+#[test]
+fn weights_that_cannot_be_used_are_refused_before_there_is_a_run() {
+    let place = Place::new();
+    let refused = |weights: &str, parts: &[&str]| {
+        let mut arguments = vec!["train", "--quiet", "--out", "run"];
+        arguments.extend(crate::support::TINY);
+        arguments.extend(["--set", weights]);
+        place.run(&arguments).refused(2, parts);
+        assert!(!place.path("run").exists());
+    };
+    refused(&golden(&place, "encoder_old_format.pth"), &["encoder_old_format.pth", "torch.save"]);
+    refused(&golden(&place, "encoder_foreign_class.pth"), &["does not fit", "conv1.weight"]);
+    refused(
+        &golden(&place, "encoder_vit.safetensors"),
+        &["does not fit", "blocks.0.attn.proj.bias"],
+    );
+    let whole = std::fs::read(place.path("encoder_vit.safetensors")).unwrap();
+    std::fs::write(place.path("half.safetensors"), &whole[..whole.len() / 2]).unwrap();
+    refused("encoder.weights=half.safetensors", &["half.safetensors", "cut off"]);
+    refused("encoder.weights=phikon", &["phikon", "--set encoder.name=vit-base-16"]);
+    refused("encoder.weights=owner/name", &["owner/name", "@"]);
+    refused("encoder.weights=owner/name@main", &["owner/name@main", "--features hub"]);
+}

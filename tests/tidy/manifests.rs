@@ -10,7 +10,7 @@ use super::{assert_none, read, root, shown};
 /// Which crates of the workspace a library may depend on.
 ///
 /// A new arrow is the change that needs the most thought: it is made here and in the code map.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("s5cl-random", &[]),
     ("s5cl-augment", &["s5cl-random"]),
     ("s5cl-data", &["s5cl-random"]),
@@ -20,6 +20,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("s5cl-trainer", &["s5cl-backbone", "s5cl-kernels", "s5cl-losses", "s5cl-random"]),
     ("s5cl-eval", &["s5cl-kernels", "s5cl-random"]),
     ("s5cl-report", &[]),
+    ("s5cl-hub", &[]),
 ];
 
 /// What the libraries with a wall may not see of others: tensors, images, files of images.
@@ -30,6 +31,9 @@ const WALLS: [(&str, &[&str]); 5] = [
     ("s5cl-losses", &["image"]),
     ("s5cl-trainer", &["image"]),
 ];
+
+/// What opens a connection, or runs what does.
+const NETWORK: [&str; 3] = ["hf-hub", "reqwest", "tokio"];
 
 /// A package of the workspace.
 pub(super) struct Package {
@@ -93,6 +97,24 @@ fn walls_between_images_and_tensors_stand() {
         offenders.extend(found.map(|dependency| format!("{name} -> {dependency}")));
     }
     assert_none("these crates must not know each other", &offenders);
+}
+
+#[test]
+fn connections_are_opened_in_hub_alone_and_by_no_default() {
+    let mut offenders = Vec::new();
+    for (name, package) in packages() {
+        let found = dependencies(&package.manifest).filter(|d| NETWORK.contains(&d.as_str()));
+        let is_hub = name == "s5cl-hub";
+        let is_optional = |dependency: &str| {
+            let how = &package.manifest["dependencies"][dependency];
+            how.get("optional").and_then(toml::Value::as_bool).unwrap_or(false)
+        };
+        let found = found.filter(|dependency| !is_hub || !is_optional(dependency));
+        offenders.extend(found.map(|dependency| format!("{name} -> {dependency}")));
+    }
+    assert_none("the network is behind a feature of s5cl-hub", &offenders);
+    let hub = dependencies(&packages()["s5cl-hub"].manifest).cloned().collect::<Vec<_>>();
+    assert!(NETWORK.iter().all(|dependency| hub.contains(&(*dependency).to_owned())));
 }
 
 #[test]

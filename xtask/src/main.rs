@@ -13,6 +13,7 @@ mod evaluation;
 mod gpu_views;
 mod inference;
 mod outcome;
+mod pretrained;
 mod pseudo_labels;
 mod training;
 
@@ -26,6 +27,7 @@ mod csv_file;
 mod device;
 mod failure;
 mod features;
+mod hub;
 mod system;
 
 use std::process::ExitCode;

@@ -25,6 +25,7 @@ use crate::failure::{Interrupted, boxed};
 use crate::features::FeatureBatches;
 use crate::inference::{Card, Predictor, write_weights};
 use crate::journal::Journal;
+use crate::pretrained::Pretrained;
 use crate::pseudo_labels::PseudoLabelHealth;
 use crate::resident::ResidentBatches;
 use crate::run_folder::RunFolder;
@@ -84,13 +85,15 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         let device = &options.device;
         let precision = device.precision(config.training.precision)?;
+        let pretrained = Pretrained::of(&mut config, options.quiet)?;
         let experiment = Experiment::open(&mut config, None, options.workers, device)?;
         let mut notes = experiment.notes.clone();
         let maker = Arc::new(BatchMaker::new(&config, &experiment, &mut notes)?);
         let predictor = Predictor::new(card(&config, &experiment), device)?;
-        if let Some(path) = initial_weights(&config) {
+        if let Some(Pretrained { path, notes: of_weights }) = pretrained {
             // Reading them twice is cheaper than a run folder for weights that do not fit.
-            let report = load_weights(path, &predictor.weights())?;
+            let report = load_weights(&path, &predictor.weights())?;
+            notes.extend(of_weights);
             notes.push(format!("initial weights {}: {report}", path.display()));
         }
         let path = place(&config, &experiment.dataset.name);
@@ -219,7 +222,8 @@ impl<'a> Run<'a> {
     /// The newest checkpoint's state, or that before the first step.
     fn starting_state(&self, checkpoints: &Checkpoints) -> Result<TrainState> {
         let Some(checkpoint) = checkpoints.newest()? else {
-            return self.new_state(initial_weights(&self.config));
+            let pretrained = Pretrained::of(&mut self.config.clone(), self.options.quiet)?;
+            return self.new_state(pretrained.as_ref().map(|pretrained| pretrained.path.as_path()));
         };
         // A checkpoint holds every weight: the file of the initial ones may be gone by then.
         let mut state = self.new_state(None)?;
@@ -331,8 +335,4 @@ fn card(config: &RunConfig, experiment: &Experiment) -> Card {
         mean: experiment.normalization.mean,
         std: experiment.normalization.std,
     }
-}
-
-fn initial_weights(config: &RunConfig) -> Option<&Path> {
-    Some(config.encoder.weights.as_str()).filter(|path| !path.is_empty()).map(Path::new)
 }

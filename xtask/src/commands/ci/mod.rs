@@ -64,6 +64,9 @@ enum Step {
     /// benches/registers.json, and the program and its tests link; needs no GPU, installs the
     /// compiler, and takes ten minutes the first time
     Cuda,
+    /// The client of s5cl-hub has no warning and passes its tests against a server on this machine,
+    /// and the program is type-checked with it; compiles 160 crates more the first time
+    Hub,
     /// All tests and examples, the tidy test among them
     Test,
 }
@@ -115,9 +118,19 @@ impl Step {
             Self::Benchmark => quick::check(&workspace_root().join("benches/baselines/quick.json")),
             Self::Instructions => instructions::check(args.update),
             Self::Cuda => cuda::check(args.update, args.kernels_only),
+            Self::Hub => hub(deny),
             Self::Test => succeed(&mut cargo(["test", "--workspace"])),
         }
     }
+}
+
+/// The client is in no default build, so the other steps do not see it.
+fn hub(deny: [&str; 3]) -> Result<()> {
+    let client = ["--package", "s5cl-hub", "--features", "client"];
+    succeed(cargo(["clippy", "--all-targets", "--quiet"]).args(client).args(deny))?;
+    succeed(cargo(["test"]).args(client))?;
+    let program = ["--package", "xtask", "--features", "hub"];
+    succeed(cargo(["clippy", "--all-targets", "--quiet"]).args(program).args(deny))
 }
 
 fn train() -> Result<()> {

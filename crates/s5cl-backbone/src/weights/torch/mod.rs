@@ -13,12 +13,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufReader, Read};
 
+use zip::read::{ArchiveOffset, Config};
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
 use self::pickle::{Pickle, PickleError};
 use self::value::{Id, TorchTensor, Value};
 use super::stored::Stored;
+
+/// Nothing stands before the archive: where its beginning is looked for, some small ones of
+/// `torch.save` are not found.
+const ZIP: Config = Config { archive_offset: ArchiveOffset::Known(0) };
 
 /// The pickle, in the folder that has the name of the archive.
 const PICKLE: &str = "data.pkl";
@@ -64,7 +69,7 @@ impl From<PickleError> for TorchError {
 /// The tensors of all dicts, the names of nested ones joined by dots.
 pub(super) fn tensors(file: &File) -> Result<BTreeMap<String, Stored>, TorchError> {
     let n_bytes = file.metadata().map_err(TorchError::Io)?.len();
-    let mut archive = Archive { zip: ZipArchive::new(BufReader::new(file))?, n_bytes };
+    let mut archive = Archive { zip: ZipArchive::with_config(ZIP, BufReader::new(file))?, n_bytes };
     let (folder, bytes) = archive.pickle()?;
     let pickle = Pickle::read(&bytes)?;
     let mut found = Found { pickle: &pickle, n_left: MOST_ENTRIES, tensors: Vec::new() };
