@@ -60,6 +60,8 @@ enum Command {
     Report(commands::report::Args),
     /// Look at datasets
     Data(commands::data::Args),
+    /// List the encoders, and pretrained weights for them
+    Encoders(commands::encoders::Args),
     /// Run the checks that CI runs
     Ci(commands::ci::Args),
 }
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
         Command::Benchmark(args) => args.run(),
         Command::Report(args) => args.run(),
         Command::Data(args) => args.run(),
+        Command::Encoders(args) => args.run(),
         Command::Ci(args) => args.run(),
     };
     match result {

@@ -14,7 +14,8 @@
 //!
 //! What there is:
 //!
-//! - [`Network`]: a whole network of convolutions as one operation, for training at speed.
+//! - [`Network`]: a whole network, of convolutions or of attention, as one operation, for training at
+//!   speed.
 //! - [`conv2d`], [`batch_norm_train`], [`batch_norm_eval`], [`running_statistics_step`],
 //!   [`max_pool2d`], [`global_average_pool`], [`linear`], [`cross_entropy`]: its parts, and what
 //!   follows it, one at a time.

@@ -4,6 +4,7 @@ pub(crate) mod benchmark;
 pub(crate) mod ci;
 pub(crate) mod data;
 pub(crate) mod embed;
+pub(crate) mod encoders;
 pub(crate) mod evaluate;
 pub(crate) mod predict;
 pub(crate) mod report;

@@ -1,4 +1,4 @@
-//! A whole feed-forward network of convolutions as one differentiable operation.
+//! A whole feed-forward network as one differentiable operation.
 //!
 //! What candle's graph would hold between the layers never becomes a tensor here: gradients are
 //! written and added where they are needed, a ReLU is a mask, a residual sum is the start of the
@@ -42,12 +42,14 @@ pub use precision::Precision;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Maps(usize);
 
-/// A feed-forward network of convolutions, batch normalizations and pooling layers.
+/// A feed-forward network of convolutions, normalizations, attention, activations and pooling layers.
 ///
 /// Layers are added in order, each with the [`Maps`] that it reads; the last one's maps are the
 /// result. A layer's parameters are given to each pass, in the order in which the layers were
 /// added: a convolution has one, its weight `[out_channels, in_channels / groups, kernel_height,
-/// kernel_width]`; a batch normalization has two, weight and bias, `[channels]`.
+/// kernel_width]`, and a bias where it is added with one; `[out_channels, in_channels]` is the weight of
+/// a linear layer over the channels of each pixel. A normalization has two, weight and bias,
+/// `[channels]`. Tokens are pixels of maps of height 1.
 ///
 /// The memory of a pass is kept for the next one over images of the same shape.
 ///
