@@ -47,14 +47,16 @@ fn normal<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
     (simd.select_f32s(is_below, tail, simd.sub_f32s(one, tail)), power)
 }
 
-/// `1 / (1 + exp(-x))`.
+/// `1 / (1 + exp(-x))`; 0 where that is below f32's normal numbers, and NaN of NaN.
 #[inline(always)]
 pub(super) fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    // The largest exponent of a power that is a number.
+    let largest = simd.splat_f32s(126.0);
     let exponent = simd.mul_f32s(x, simd.splat_f32s(-LOG2_E));
-    let power = exp2(simd, simd.min_f32s(exponent, simd.splat_f32s(126.0)));
+    let power = exp2(simd, simd.min_f32s(exponent, largest));
     let one = simd.splat_f32s(1.0);
-    simd.div_f32s(one, simd.add_f32s(one, power))
+    let gate = simd.div_f32s(one, simd.add_f32s(one, power));
+    let gate = simd.select_f32s(simd.less_than_f32s(largest, exponent), simd.splat_f32s(0.0), gate);
+    simd.select_f32s(simd.equal_f32s(x, x), gate, x)
 }
 
 impl Curve for Gelu {

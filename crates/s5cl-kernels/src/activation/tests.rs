@@ -75,7 +75,20 @@ fn activation_of_what_is_no_number_is_none() {
         activation.forward(&[f32::NAN, f32::INFINITY, 1e30], &mut out);
         assert!(out[0].is_nan(), "{activation:?}: {out:?}");
         assert_eq!(out[1..], [f32::INFINITY, 1e30], "{activation:?}");
+        activation.forward(&[-1e30, -200.0, -f32::MAX], &mut out);
+        assert_eq!(out, [0.0; 3], "{activation:?}");
     }
+}
+
+#[test]
+fn gate_of_what_is_no_number_is_none() {
+    with_each_instruction_set(|| {
+        let mut out = [0.0; 4];
+        let logits = [f32::NAN, f32::NEG_INFINITY, f32::INFINITY, 0.0];
+        gate_forward(&[2.0; 4], &logits, &mut out, 4);
+        assert!(out[0].is_nan(), "{out:?}");
+        assert_eq!(out[1..], [0.0, 2.0, 1.0]);
+    });
 }
 
 #[test]

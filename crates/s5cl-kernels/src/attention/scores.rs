@@ -21,19 +21,24 @@ impl WithSimd for Softmax<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let factor = simd.splat_f32s(self.scale * LOG2_E);
         for row in self.scores.chunks_exact_mut(self.n_tokens) {
-            let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let largest = simd.splat_f32s(-largest * self.scale * LOG2_E);
+            let most = row.iter().copied().fold(f32::NEG_INFINITY, larger);
+            let largest = simd.splat_f32s(most);
+            let power = |score| exp2(simd, simd.mul_f32s(simd.sub_f32s(score, largest), factor));
             let mut sums = simd.splat_f32s(0.0);
             let (vectors, tail) = S::as_mut_simd_f32s(row);
             for vector in vectors.iter_mut() {
-                *vector = exp2(simd, simd.mul_add_e_f32s(*vector, factor, largest));
+                *vector = power(*vector);
                 sums = simd.add_f32s(sums, *vector);
             }
             let mut sum = simd.reduce_sum_f32s(sums);
             if !tail.is_empty() {
-                let power = exp2(simd, simd.mul_add_e_f32s(read(simd, tail), factor, largest));
-                write(simd, tail, power);
+                let powers = power(read(simd, tail));
+                write(simd, tail, powers);
                 sum += tail.iter().sum::<f32>();
+            }
+            // What exp2 makes of NaN is unspecified.
+            if most.is_nan() {
+                sum = most;
             }
             let inverse = simd.splat_f32s(sum.recip());
             for vector in vectors.iter_mut() {
@@ -42,6 +47,12 @@ impl WithSimd for Softmax<'_> {
             tail.iter_mut().for_each(|value| *value /= sum);
         }
     }
+}
+
+/// The larger of two scores; NaN, if one of them is.
+#[inline(always)]
+fn larger(one: f32, other: f32) -> f32 {
+    if other > one || other.is_nan() { other } else { one }
 }
 
 /// From the gradients of the weights, which softmax gave, to those of the scores, in place:

@@ -1,7 +1,7 @@
 //! Attention against its formula in f64.
 
 use super::Attention;
-use crate::checks::{assert_close, draw};
+use crate::checks::{assert_close, draw, same_on_any_threads};
 use crate::simd::with_each_instruction_set;
 
 /// Sums over tokens and softmax in f32.
@@ -49,9 +49,14 @@ fn reference(attention: Attention, maps: &[f32], above: &[f32]) -> [Vec<f64>; 2]
 
 #[test]
 fn attention_is_the_formula() {
-    for (batch, n_tokens, n_heads, dim) in
-        [(1, 1, 1, 4), (2, 5, 3, 24), (3, 17, 2, 10), (1, 50, 1, 64), (1, 70, 2, 34)]
-    {
+    for (batch, n_tokens, n_heads, dim) in [
+        (1, 1, 1, 4),
+        (2, 5, 3, 24),
+        (3, 17, 2, 10),
+        (1, 50, 1, 64),
+        (1, 70, 2, 34),
+        (1, 300, 1, 16),
+    ] {
         let attention = Attention { n_tokens, n_heads, dim };
         let scaled = |x: f32| 3.0 * x;
         let maps: Vec<f32> = draw(1, batch * n_tokens * 3 * dim).into_iter().map(scaled).collect();
@@ -73,8 +78,34 @@ fn attention_is_the_formula() {
 #[test]
 fn attention_of_large_scores_is_finite() {
     let attention = Attention { n_tokens: 3, n_heads: 1, dim: 2 };
-    let maps: Vec<f32> = draw(1, 18).into_iter().map(|x| 1e4 * x).collect();
-    let mut out = vec![f32::NAN; 6];
-    attention.forward(&maps, &mut out);
-    assert!(out.iter().all(|value| value.is_finite()), "{out:?}");
+    for factor in [1e4, 1e8, 1e15] {
+        let maps: Vec<f32> = draw(1, 18).into_iter().map(|x| factor * x).collect();
+        let mut out = vec![f32::NAN; 6];
+        attention.forward(&maps, &mut out);
+        assert!(out.iter().all(|value| value.is_finite()), "{out:?}");
+    }
+}
+
+#[test]
+fn attention_shows_a_score_that_is_no_number() {
+    let attention = Attention { n_tokens: 3, n_heads: 1, dim: 1 };
+    // The first query times the second key is no number; all values are.
+    let maps = [0.0, 1.0, 1.0, 1.0, f32::INFINITY, 1.0, 1.0, 1.0, 1.0];
+    with_each_instruction_set(|| {
+        let mut out = [0.0; 3];
+        attention.forward(&maps, &mut out);
+        assert!(out[0].is_nan(), "{out:?}");
+    });
+}
+
+#[test]
+fn attention_has_the_same_bits_on_any_threads() {
+    let attention = Attention { n_tokens: 19, n_heads: 2, dim: 12 };
+    let (maps, above) = (draw(1, 5 * 19 * 36), draw(2, 5 * 19 * 12));
+    same_on_any_threads(|| {
+        let (mut out, mut gradient) = (vec![0.0; above.len()], vec![0.0; maps.len()]);
+        attention.forward(&maps, &mut out);
+        attention.backward(&maps, &above, &mut gradient);
+        Ok([out, gradient].concat())
+    });
 }

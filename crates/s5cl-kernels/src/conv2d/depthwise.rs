@@ -224,12 +224,14 @@ pub(crate) fn weight_gradient(geometry: &Geometry, maps: &[f32], gradient: &[f32
     let images = (CHUNK_VALUES / (input.len() + output.len()).max(1)).max(1);
     let axes = geometry.axes();
     let runs = runs(&axes.1);
-    let chunks = maps.par_chunks(images * input.len());
+    let chunks = maps.par_chunks((images * input.len()).max(1));
     let parts: Vec<Vec<f32>> = chunks
-        .zip(gradient.par_chunks(images * output.len()))
+        .zip(gradient.par_chunks((images * output.len()).max(1)))
         .map(|(maps, gradient)| {
             let mut sums = vec![0.0; geometry.taps() * channels];
-            let images = maps.chunks_exact(input.len()).zip(gradient.chunks_exact(output.len()));
+            let images = maps
+                .chunks_exact(input.len().max(1))
+                .zip(gradient.chunks_exact(output.len().max(1)));
             for (image, gradient) in images {
                 let (geometry, rows, runs) = (*geometry, &axes.0, &runs);
                 let sums = &mut sums;

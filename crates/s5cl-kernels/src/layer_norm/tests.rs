@@ -1,7 +1,7 @@
 //! Layer normalization against its formula in f64.
 
 use super::LayerNorm;
-use crate::checks::{assert_close, draw};
+use crate::checks::{assert_close, draw, same_on_any_threads};
 use crate::simd::with_each_instruction_set;
 
 const EPSILON: f64 = 1e-5;
@@ -68,4 +68,16 @@ fn layer_norm_of_a_constant_row_is_the_bias() {
     let mut out = vec![0.0; 5];
     norm.forward(&[3.0; 5], &mut out);
     assert_eq!(out, bias);
+}
+
+#[test]
+fn layer_norm_has_the_same_bits_on_any_threads() {
+    let (maps, weight, bias) = (draw(1, 5000 * 24), draw(2, 24), draw(3, 24));
+    let norm = LayerNorm { weight: &weight, bias: &bias, epsilon: EPSILON };
+    same_on_any_threads(|| {
+        let (mut out, mut gradient) = (vec![0.0; maps.len()], draw(4, maps.len()));
+        let kept = norm.forward(&maps, &mut out);
+        let gradients = norm.backward(&maps, &kept, &mut gradient);
+        Ok([out, gradient, gradients.weight, gradients.bias].concat())
+    });
 }
