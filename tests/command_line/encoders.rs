@@ -166,6 +166,15 @@ fn weights_that_cannot_be_used_are_refused_before_there_is_a_run() {
     let whole = std::fs::read(place.path("encoder_vit.safetensors")).unwrap();
     std::fs::write(place.path("half.safetensors"), &whole[..whole.len() / 2]).unwrap();
     refused("encoder.weights=half.safetensors", &["half.safetensors", "cut off"]);
+    let hash = "0".repeat(64);
+    place.train_tiny("first", 1, &[]).succeeded();
+    let path = "encoder.weights=first/model.safetensors";
+    let sha256 = format!("encoder.weights_sha256={hash}");
+    let mut arguments = vec!["train", "--quiet", "--out", "run", "--set", path, "--set", &sha256];
+    arguments.extend(crate::support::TINY);
+    place.run(&arguments).refused(2, &["first/model.safetensors", &hash]);
+    assert!(!place.path("run").exists());
+    refused("encoder.weights=phikon2", &["phikon2", "did you mean phikon?"]);
     refused("encoder.weights=phikon", &["phikon", "--set encoder.name=vit-base-16"]);
     refused("encoder.weights=owner/name", &["owner/name", "@"]);
     refused("encoder.weights=owner/name@main", &["owner/name@main", "--features hub"]);

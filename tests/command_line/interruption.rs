@@ -11,8 +11,12 @@ const STEPS: &str = "24";
 const KILLS: usize = 20;
 
 fn start(place: &Place, run: &str) -> Child {
+    start_with(place, run, &[])
+}
+
+fn start_with(place: &Place, run: &str, more: &[&str]) -> Child {
     let mut command = place.command(&["train", "--quiet", "--out", run, "--steps", STEPS]);
-    command.args(TINY).stdout(Stdio::null()).stderr(Stdio::null());
+    command.args(TINY).args(more).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap()
 }
 
@@ -123,6 +127,26 @@ fn run_killed_before_its_first_checkpoint_resumes_to_the_same_bits() {
     assert!(!checkpoints(&place, "run").iter().any(|name| name.starts_with("step-")));
     finish(&place, "run");
     assert_same(&place, "run", "reference");
+}
+
+/// Frozen stages, rates of each stage's own, and features that are computed once.
+#[test]
+fn run_that_trains_a_part_of_the_encoder_resumes_to_the_same_bits() {
+    let place = Place::new();
+    let part = ["--set", "encoder.train=last:2", "--set", "encoder.learning_rate_decay=0.7"];
+    let probe = ["--preset", "linear-probe", "--set", "encoder.name=resnet-slim"];
+    for (name, more) in [("part", part), ("probe", probe)] {
+        let (reference, run) = (format!("{name}-whole"), format!("{name}-killed"));
+        assert!(start_with(&place, &reference, &more).wait().unwrap().success());
+        let child = start_with(&place, &run, &more);
+        let was_killed = kill_when(child, || checkpoints(&place, &run).len() > 1);
+        assert!(was_killed, "{name} ended before it could be killed");
+        let has_features = place.path(&run).join("features.safetensors").is_file();
+        assert_eq!(has_features, name == "probe");
+        assert!(resume(&place, &run).wait().unwrap().success(), "{name}");
+        assert_same(&place, &run, &reference);
+        assert!(!place.path(&run).join("features.safetensors").exists());
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod benchmark;
 mod commands;
 #[cfg(test)]
 mod device;
+#[cfg(test)]
 mod encoders;
 #[cfg(test)]
 mod evaluation;

@@ -1,14 +1,38 @@
 //! The weights that a run starts from, by a path, by the name of an encoder that is known, or by an
 //! id of the Hub.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use s5cl_backbone::{KnownEncoder, known_encoder};
+use s5cl_backbone::{KnownEncoder, Trained, known_encoder, known_encoders, sha256, verify_sha256};
 
 use crate::config::RunConfig;
 use crate::failure::BadInput;
 use crate::hub;
+
+/// The name of weights as it holds in any folder: that of a known encoder, an id of the Hub, or a path
+/// from the root. What exists is a file.
+pub(crate) fn absolute_weights(weights: &str) -> Result<String> {
+    let path = Path::new(weights);
+    if !path.exists() && known_encoder(weights).is_some() {
+        return Ok(weights.to_owned());
+    }
+    let is_name = path.extension().is_none() && !weights.contains(['/', '@']);
+    if is_name && !path.exists() {
+        let distance = |known: &&KnownEncoder| strsim::damerau_levenshtein(&known.id, weights);
+        let nearest = known_encoders().iter().min_by_key(distance);
+        let nearest = nearest.map(|known| known.id.as_str()).unwrap_or_default();
+        let message = format!(
+            "there is no file {weights}, and no encoder of that name is known (did you mean \
+             {nearest}?): cargo xtask encoders lists them"
+        );
+        return Err(BadInput::new(message).into());
+    }
+    match hub::Source::of(weights)? {
+        hub::Source::File(path) => Ok(std::path::absolute(&path)?.display().to_string()),
+        hub::Source::Hub(_) => Ok(weights.to_owned()),
+    }
+}
 
 /// Above this side in pixels, images for a known encoder are made larger only where settings say so.
 const LARGEST_SIZE: u32 = 224;
@@ -17,37 +41,55 @@ const LARGEST_SIZE: u32 = 224;
 pub(crate) struct Pretrained {
     pub(crate) path: PathBuf,
     /// What the user should know of them.
-    pub(crate) notes: Vec<String>,
+    pub(crate) note: Option<String>,
 }
 
 impl Pretrained {
-    /// Brings the weights of a run onto this disk, if it starts from some. Settings that belong to
-    /// a known encoder are filled in: where its weights are, the size of its images, and how their
-    /// pixels become numbers.
-    pub(crate) fn of(config: &mut RunConfig, quiet: bool) -> Result<Option<Self>> {
+    /// Fills in the settings that belong to a known encoder, if a run starts from its weights: where
+    /// these are, the size of its images, and how their pixels become numbers. Nothing is fetched;
+    /// returns what the user should know.
+    pub(crate) fn settle(config: &mut RunConfig) -> Result<Vec<String>> {
+        let mut notes = Vec::new();
+        if config.encoder.weights.is_empty() {
+            if config.encoder.trained()? != Trained::All {
+                notes.push(format!(
+                    "encoder.train = {:?} keeps weights that are random: encoder.weights is empty",
+                    config.encoder.train
+                ));
+            }
+            return Ok(notes);
+        }
+        let Some(known) = known(&config.encoder.weights) else { return Ok(notes) };
+        fits(known, config)?;
+        notes.push(format!("{known}; {}", known.citation));
+        if config.data.mean.is_empty() && config.data.std.is_empty() {
+            (config.data.mean, config.data.std) = (known.mean.to_vec(), known.std.to_vec());
+            notes.push(format!("pixels are normalized as {} was trained", known.id));
+        }
+        if config.data.image_size == 0 {
+            config.data.image_size = (known.input_px as u32).min(LARGEST_SIZE);
+        }
+        if config.encoder.weights == known.id {
+            config.encoder.weights = place(known)?;
+        }
+        Ok(notes)
+    }
+
+    /// Brings the weights of a run onto this disk, if it starts from some. Settings name them, and
+    /// the hash of the file, from then on; a file of another hash is refused.
+    pub(crate) fn fetch(config: &mut RunConfig, quiet: bool) -> Result<Option<Self>> {
         if config.encoder.weights.is_empty() {
             return Ok(None);
         }
-        let known = known(&config.encoder.weights);
-        let mut notes = Vec::new();
-        if let Some(known) = known {
-            fits(known, config)?;
-            notes.push(format!("{known}; {}", known.citation));
-            if config.data.mean.is_empty() && config.data.std.is_empty() {
-                (config.data.mean, config.data.std) = (known.mean.to_vec(), known.std.to_vec());
-                notes.push(format!("pixels are normalized as {} was trained", known.id));
-            }
-            if config.data.image_size == 0 {
-                config.data.image_size = (known.input_px as u32).min(LARGEST_SIZE);
-            }
-            if config.encoder.weights == known.id {
-                config.encoder.weights = place(known)?;
-            }
-        }
         let hub::Weights { path, name, warning } = hub::resolve(&config.encoder.weights, quiet)?;
         config.encoder.weights = name;
-        notes.extend(warning);
-        Ok(Some(Self { path, notes }))
+        let expected = &mut config.encoder.weights_sha256;
+        if expected.is_empty() {
+            *expected = sha256(&path)?;
+        } else {
+            verify_sha256(&path, expected)?;
+        }
+        Ok(Some(Self { path, note: warning }))
     }
 }
 
@@ -96,17 +138,56 @@ mod tests {
     }
 
     fn refusal(set: &[&str]) -> Result<String> {
-        let error = Pretrained::of(&mut config(set)?, true).err();
-        Ok(error.map(|error| error.to_string()).unwrap_or_default())
+        let mut config = config(set)?;
+        let fetched =
+            Pretrained::settle(&mut config).and_then(|_notes| Pretrained::fetch(&mut config, true));
+        Ok(fetched.err().map(|error| error.to_string()).unwrap_or_default())
     }
 
     #[test]
-    fn pretrained_of_a_path_is_the_path() -> Result<()> {
-        let mut config = config(&["encoder.weights=here.safetensors"])?;
-        let before = config.clone();
-        let pretrained = Pretrained::of(&mut config, true)?;
-        assert!(pretrained.is_some_and(|it| it.path.is_absolute() && it.notes.is_empty()));
-        assert_eq!(config, before);
+    fn pretrained_of_a_path_is_the_file_of_its_hash() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("w.safetensors");
+        std::fs::write(&path, "abc")?;
+        let weights = format!("encoder.weights={}", path.display());
+        let mut config = config(&[&weights])?;
+        assert!(Pretrained::settle(&mut config)?.is_empty());
+        let fetched = Pretrained::fetch(&mut config, true)?;
+        assert!(fetched.is_some_and(|it| it.path == path && it.note.is_none()));
+        assert!(config.encoder.weights_sha256.starts_with("ba7816bf"));
+        std::fs::write(&path, "abd")?;
+        let told = Pretrained::fetch(&mut config, true).err().map(|error| error.to_string());
+        assert!(told.is_some_and(|told| told.contains("ba7816bf") && told.contains("w.safetens")));
+        Ok(())
+    }
+
+    #[test]
+    fn pretrained_settings_are_those_of_the_known_encoder() -> Result<()> {
+        let (name, weights) = ("encoder.name=vit-base-16", "encoder.weights=phikon");
+        let mut config = config(&[name, weights])?;
+        let notes = Pretrained::settle(&mut config)?;
+        assert!(
+            notes[0].contains("non-commercial") && notes[0].contains("unverified"),
+            "{notes:?}"
+        );
+        assert_eq!((config.data.image_size, config.data.mean[0]), (224, 0.485));
+        assert!(config.encoder.weights.starts_with("owkin/phikon@51d48ed"));
+        Ok(())
+    }
+
+    #[test]
+    fn pretrained_of_nothing_is_told_where_the_encoder_stays_as_it_is() -> Result<()> {
+        assert!(Pretrained::settle(&mut config(&[])?)?.is_empty());
+        let notes = Pretrained::settle(&mut config(&["encoder.train=none"])?)?;
+        assert!(notes.len() == 1 && notes[0].contains("random"), "{notes:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn pretrained_names_nearest_to_an_unknown_one_are_told() -> Result<()> {
+        let told = config(&["encoder.weights=phikon2"]).err().map(|error| error.to_string());
+        assert!(told.is_some_and(|told| told.contains("did you mean phikon?")));
+        assert!(config(&["encoder.weights=./absent"])?.encoder.weights.starts_with('/'));
         Ok(())
     }
 

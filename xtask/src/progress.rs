@@ -11,6 +11,45 @@ const LINES_PER_RUN: u64 = 10;
 /// Weight of the past in the shown speed.
 const SPEED_DECAY: f64 = 0.9;
 
+/// Counts what is done before the first step: a bar on a terminal, a line now and then elsewhere,
+/// nothing when asked to be quiet.
+pub(crate) struct Counter {
+    what: &'static str,
+    bar: ProgressBar,
+    n: usize,
+    done: usize,
+    lines: bool,
+}
+
+impl Counter {
+    /// Of `n` to be done.
+    pub(crate) fn new(what: &'static str, n: usize, quiet: bool) -> Self {
+        let on_terminal = std::io::stderr().is_terminal();
+        let is_shown = !quiet && on_terminal;
+        let bar = if is_shown { ProgressBar::new(n as u64) } else { ProgressBar::hidden() };
+        let style = ProgressStyle::with_template("{msg} {bar:24} {pos}/{len}, {eta} left");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_message(what);
+        Self { what, bar, n, done: 0, lines: !quiet && !on_terminal }
+    }
+
+    /// So many more are done.
+    pub(crate) fn add(&mut self, n: usize) {
+        let part = |done: usize| done * LINES_PER_RUN as usize / self.n.max(1);
+        if self.lines && part(self.done + n) > part(self.done) {
+            eprintln!("{} {}/{}", self.what, self.done + n, self.n);
+        }
+        self.done += n;
+        self.bar.set_position(self.done as u64);
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 /// A bar on a terminal, a line now and then elsewhere, nothing when asked to be quiet.
 pub(crate) struct Progress {
     bar: ProgressBar,

@@ -115,6 +115,11 @@ impl RunFolder {
         self.path.join(WEIGHTS)
     }
 
+    /// What frozen stages make of the images, until the run has ended.
+    pub(crate) fn features(&self) -> PathBuf {
+        self.path.join("features.safetensors")
+    }
+
     /// The weights with the best validation so far, where a run selects them.
     pub(crate) fn best_weights(&self) -> PathBuf {
         self.checkpoints().join("best.safetensors")

@@ -22,7 +22,7 @@ use crate::config::{RunConfig, Select};
 use crate::device::{Device, out_of_memory};
 use crate::experiment::{Experiment, with_labels};
 use crate::failure::{Interrupted, boxed};
-use crate::features::FeatureBatches;
+use crate::features::{FeatureBatches, Features, Kept};
 use crate::inference::{Card, Predictor, write_weights};
 use crate::journal::Journal;
 use crate::pretrained::Pretrained;
@@ -85,15 +85,15 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         let device = &options.device;
         let precision = device.precision(config.training.precision)?;
-        let pretrained = Pretrained::of(&mut config, options.quiet)?;
+        let mut notes = Pretrained::settle(&mut config)?;
         let experiment = Experiment::open(&mut config, None, options.workers, device)?;
-        let mut notes = experiment.notes.clone();
+        notes.extend(experiment.notes.iter().cloned());
         let maker = Arc::new(BatchMaker::new(&config, &experiment, &mut notes)?);
         let predictor = Predictor::new(card(&config, &experiment), device)?;
-        if let Some(Pretrained { path, notes: of_weights }) = pretrained {
+        if let Some(Pretrained { path, note }) = Pretrained::fetch(&mut config, options.quiet)? {
             // Reading them twice is cheaper than a run folder for weights that do not fit.
             let report = load_weights(&path, &predictor.weights())?;
-            notes.extend(of_weights);
+            notes.extend(note);
             notes.push(format!("initial weights {}: {report}", path.display()));
         }
         let path = place(&config, &experiment.dataset.name);
@@ -156,24 +156,29 @@ impl<'a> Run<'a> {
             normalization: self.experiment.normalization,
         };
         let steps = first..config.training.steps;
-        let mut source = self.batches(&state.model, steps)?;
-        times.reset();
-        let outcome = train(
-            &mut state,
-            &method,
-            &train_config,
-            &checkpoints,
-            source.as_mut(),
-            &mut validate,
-            &mut listen,
-            should_stop,
-        );
+        let outcome = match self.batches(&state.model, steps)? {
+            None => Ok(Outcome::Interrupted),
+            Some(mut source) => {
+                times.reset();
+                train(
+                    &mut state,
+                    &method,
+                    &train_config,
+                    &checkpoints,
+                    source.as_mut(),
+                    &mut validate,
+                    &mut listen,
+                    should_stop,
+                )
+            }
+        };
         journal.borrow().training_ended();
         if outcome.map_err(|error| self.told(error))? == Outcome::Interrupted {
             let resume = format!("cargo xtask train --resume {}", self.folder.path().display());
             return Err(Interrupted { step: state.steps(), resume }.into());
         }
         self.keep_weights(&state)?;
+        FeatureBatches::forget(&self.folder)?;
         Ok(Trained {
             timing: times.shares(),
             views_share: times.views_share(),
@@ -183,8 +188,9 @@ impl<'a> Run<'a> {
     }
 
     /// The batches of some steps: of features where every view of an image is the same and has
-    /// frozen stages before it, of views made on the GPU where all training images fit there.
-    fn batches(&self, model: &Model, steps: Range<u64>) -> Result<Box<dyn BatchSource>> {
+    /// frozen stages before it, of views made on the GPU where all training images fit there; none
+    /// where somebody asked to stop.
+    fn batches(&self, model: &Model, steps: Range<u64>) -> Result<Option<Box<dyn BatchSource>>> {
         let Options { device, workers, prefetch, .. } = self.options;
         let labeled = self.experiment.labeled.iter().map(|(sample_idx, _)| *sample_idx);
         let mut samples: Vec<usize> = labeled.collect();
@@ -192,15 +198,20 @@ impl<'a> Run<'a> {
             samples.extend(&self.experiment.unlabeled);
         }
         if self.config.views.weak.is_empty() && self.config.views.strong.is_empty() {
-            let features = FeatureBatches::where_they_fit(
-                &self.maker,
-                (&self.experiment.dataset, &samples),
-                (model, &self.experiment.normalization, &device.tensors),
-                *workers,
-                self.config.data.cache_mib << 20,
-            )?;
-            if let Some(features) = features {
-                return Ok(Box::new(features));
+            let features = Features {
+                maker: &self.maker,
+                dataset: &self.experiment.dataset,
+                samples: &samples,
+                encoder: model.encoder(),
+                normalization: &self.experiment.normalization,
+                device: &device.tensors,
+                most_bytes: self.config.data.cache_mib << 20,
+                folder: &self.folder,
+            };
+            match features.batches(*workers, self.options)? {
+                Kept::Batches(batches) => return Ok(Some(Box::new(batches))),
+                Kept::Stopped => return Ok(None),
+                Kept::TooLarge => {}
             }
         }
         let resident = ResidentBatches::where_they_fit(
@@ -211,18 +222,18 @@ impl<'a> Run<'a> {
             (*workers, *prefetch),
             device,
         )?;
-        Ok(match resident {
+        Ok(Some(match resident {
             Some(resident) => Box::new(resident),
             None => {
                 Box::new(PrefetchedBatches::new(self.maker.clone(), steps, *workers, *prefetch))
             }
-        })
+        }))
     }
 
     /// The newest checkpoint's state, or that before the first step.
     fn starting_state(&self, checkpoints: &Checkpoints) -> Result<TrainState> {
         let Some(checkpoint) = checkpoints.newest()? else {
-            let pretrained = Pretrained::of(&mut self.config.clone(), self.options.quiet)?;
+            let pretrained = Pretrained::fetch(&mut self.config.clone(), self.options.quiet)?;
             return self.new_state(pretrained.as_ref().map(|pretrained| pretrained.path.as_path()));
         };
         // A checkpoint holds every weight: the file of the initial ones may be gone by then.

@@ -109,6 +109,8 @@ pub struct Encoder {
     dim: usize,
     n_stages: usize,
     stages: BTreeMap<String, usize>,
+    /// Where the architecture has positions: height and width of every image.
+    image_size: Option<usize>,
     smallest: usize,
 }
 
@@ -124,7 +126,8 @@ impl Encoder {
         let &EncoderConfig { ref architecture, image_size, trained, precision } = config;
         let n_stages = architecture.n_stages();
         let n_frozen = trained.n_frozen(n_stages)?;
-        if architecture.image_size_step() > 1 {
+        let has_positions = architecture.image_size_step() > 1;
+        if has_positions {
             architecture.check_image_size(image_size)?;
         }
         let mut stages = Stages::new(n_frozen, precision, builder)?;
@@ -132,7 +135,8 @@ impl Encoder {
         let Cut { frozen, trained: trained_layers, stages } = stages.finish(n_stages)?;
         let smallest = architecture.smallest_image();
         let stages = stages.into_iter().collect();
-        Ok(Self { frozen, trained_layers, trained, dim, n_stages, stages, smallest })
+        let image_size = has_positions.then_some(image_size);
+        Ok(Self { frozen, trained_layers, trained, dim, n_stages, stages, image_size, smallest })
     }
 
     /// Length of the encoding.
@@ -172,7 +176,8 @@ impl Encoder {
     ///
     /// # Source
     ///
-    /// Layer-wise decay as Bao et al., "BEiT", 2022, fine-tune with; heads keep the whole rate.
+    /// Layer-wise decay as Bao et al., "BEiT", 2022, fine-tune with, but that a normalization behind
+    /// the last block belongs to it; heads keep the whole rate.
     #[must_use]
     pub fn learning_rate_factors(&self, decay: f64) -> BTreeMap<String, f64> {
         let factor = |stage: usize| decay.powi((self.n_stages - stage) as i32);
@@ -208,6 +213,9 @@ impl Encoder {
                 self.smallest,
                 images.shape()
             )
+        }
+        if let Some(size) = self.image_size.filter(|&size| (height, width) != (size, size)) {
+            bail!("the encoder is made for images of {size} x {size} px, got {height} x {width}")
         }
         match &self.frozen {
             Some(frozen) => frozen.forward(images, Mode::Evaluate),

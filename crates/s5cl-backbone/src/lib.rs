@@ -1,4 +1,4 @@
-//! Trainable encoders and heads with torchvision's key names and seeded initialization.
+//! Trainable encoders and heads with timm's and torchvision's key names and seeded initialization.
 //!
 //! - [`Parameters`]: every weight of a model by name, drawn from a seed; hands candle's
 //!   `VarBuilder` to the layers.
@@ -54,7 +54,8 @@ pub use parameters::Parameters;
 pub use registry::{KnownEncoder, known_encoder, known_encoders};
 pub use s5cl_kernels::{Activation, Maps, Precision, TokenPool};
 pub use weights::{
-    KeyReport, WeightsError, WeightsFile, load_weights, read_metadata, save_weights, verify_sha256,
+    KeyReport, WeightsError, WeightsFile, load_weights, read_metadata, save_weights, sha256,
+    verify_sha256,
 };
 
 #[cfg(doctest)]

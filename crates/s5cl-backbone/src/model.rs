@@ -22,7 +22,7 @@ pub struct ModelConfig {
 /// An encoder, a linear embedder on its encoding, and a linear classifier on the embedding; no
 /// nonlinearity between them.
 ///
-/// The encoder's parameters have torchvision's names at the root, the heads' are
+/// The encoder's parameters have timm's or torchvision's names at the root, the heads' are
 /// `embedder.{weight, bias}` and `classifier.{weight, bias}`.
 ///
 /// # Source
@@ -48,8 +48,7 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// If the encoder's name is unknown, the builder knows a weight with another shape, or its device
-    /// does not have the precision.
+    /// As for [`Encoder::new`], and if the builder knows a weight of the heads with another shape.
     pub fn new(config: &ModelConfig, builder: &VarBuilder<'_>) -> Result<Self> {
         let encoder = Encoder::new(&config.encoder, builder)?;
         let embedder = Linear::new(encoder.dim(), config.embedding_dim, &builder.pp("embedder"))?;

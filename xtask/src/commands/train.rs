@@ -16,7 +16,7 @@ use crate::training::{Options, Run};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Settings to start from: s5cl (the default) or faithful
+    /// Settings to start from: s5cl (the default), faithful or linear-probe
     #[arg(long, conflicts_with = "resume")]
     preset: Option<String>,
     /// A config file; the config.toml of a run repeats it

@@ -60,7 +60,10 @@ section! {
 }
 section! {
     /// The encoder and its initial weights.
-    EncoderConfig { name: String, weights: String, train: String, learning_rate_decay: f64 }
+    EncoderConfig {
+        name: String, weights: String, weights_sha256: String, train: String,
+        learning_rate_decay: f64,
+    }
 }
 section! {
     /// The embedding.

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use super::RunConfig;
 use crate::failure::BadInput;
-use crate::hub::Source;
+use crate::pretrained::absolute_weights;
 
 /// The presets by name. Each holds every key, so that it is the schema too.
 pub(crate) const PRESETS: [(&str, &str); 3] = [
@@ -72,13 +72,8 @@ fn make_absolute(config: &mut RunConfig) -> anyhow::Result<()> {
         // What is no dataset is told when it is opened.
         Ok(_) | Err(_) => {}
     }
-    let weights = &config.encoder.weights;
-    let is_known = s5cl_backbone::known_encoder(weights).is_some();
-    if !weights.is_empty()
-        && !is_known
-        && let Source::File(path) = Source::of(weights)?
-    {
-        config.encoder.weights = absolute(&path)?.display().to_string();
+    if !config.encoder.weights.is_empty() {
+        config.encoder.weights = absolute_weights(&config.encoder.weights)?;
     }
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! ConvNeXt with timm's key names.
 
 use candle_core::Result;
-use candle_nn::{Init, VarBuilder};
+use candle_nn::VarBuilder;
 use s5cl_kernels::{Activation, Maps};
 
-use crate::layers::{Behind, LayerScale};
+use crate::layers::{Behind, LayerScale, TRANSFORMER};
 use crate::stages::Stages;
 use crate::{Conv, Layers};
 
@@ -14,8 +14,6 @@ const EPSILON: f64 = 1e-6;
 const LAYER_SCALE: f64 = 1e-6;
 /// Channels inside of a block, for each one outside.
 const EXPANSION: usize = 4;
-/// The initialization of all weights.
-const INIT: Init = Init::Randn { mean: 0.0, stdev: 0.02 };
 
 /// The shape of a ConvNeXt.
 ///
@@ -43,7 +41,7 @@ impl ConvNextConfig {
         let (images, layers) = (stages.images(), stages.layers());
         let stem = builder.pp("stem");
         let conv = Conv::patches((3, self.channels[0]), 4);
-        let maps = layers.conv_with_bias(images, conv, INIT, None, &stem.pp(0))?;
+        let maps = layers.conv_with_bias(images, conv, TRANSFORMER, None, &stem.pp(0))?;
         let maps = layers.layer_norm(maps, self.channels[0], EPSILON, &stem.pp(1))?;
         let mut maps = stages.end(maps);
         for (stage, channels) in self.channels.into_iter().enumerate() {
@@ -53,7 +51,7 @@ impl ConvNextConfig {
                 let (inputs, builder) = (self.channels[stage - 1], builder.pp("downsample"));
                 maps = layers.layer_norm(maps, inputs, EPSILON, &builder.pp(0))?;
                 let conv = Conv::patches((inputs, channels), 2);
-                maps = layers.conv_with_bias(maps, conv, INIT, None, &builder.pp(1))?;
+                maps = layers.conv_with_bias(maps, conv, TRANSFORMER, None, &builder.pp(1))?;
             }
             for index in 0..self.blocks[stage] {
                 maps = block(layers, maps, channels, &builder.pp("blocks").pp(index))?;
@@ -77,7 +75,7 @@ fn block(
     builder: &VarBuilder<'_>,
 ) -> Result<Maps> {
     let conv = Conv::depthwise(channels, 7, 1);
-    let maps = layers.conv_with_bias(input, conv, INIT, None, &builder.pp("conv_dw"))?;
+    let maps = layers.conv_with_bias(input, conv, TRANSFORMER, None, &builder.pp("conv_dw"))?;
     let maps = layers.layer_norm(maps, channels, EPSILON, &builder.pp("norm"))?;
     let (mlp, wide) = (builder.pp("mlp"), EXPANSION * channels);
     let maps = layers.linear(maps, (channels, wide), Behind::default(), &mlp.pp("fc1"))?;

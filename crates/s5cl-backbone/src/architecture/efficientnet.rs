@@ -1,22 +1,15 @@
 //! EfficientNetV2 with torchvision's key names.
 
 use candle_core::Result;
-use candle_nn::init::{FanInOut, NonLinearity, NormalOrUniform};
-use candle_nn::{Init, VarBuilder};
+use candle_nn::VarBuilder;
 use s5cl_kernels::{Activation, Maps};
 
+use crate::layers::CONV;
 use crate::stages::Stages;
 use crate::{Conv, Layers};
 
 /// torchvision's for this family.
 const EPSILON: f64 = 1e-3;
-
-/// torchvision's initialization of convolutions with a bias.
-const CONV: Init = Init::Kaiming {
-    dist: NormalOrUniform::Normal,
-    fan: FanInOut::FanOut,
-    non_linearity: NonLinearity::ReLU,
-};
 
 /// How a block widens its channels and convolves them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +163,7 @@ impl MobileBlock {
                     activated(layers, input, Conv::same((inputs, wide), 1, 1), &builder.pp(0))?;
                 let conv = Conv::depthwise(wide, 3, stride);
                 let maps = activated(layers, maps, conv, &builder.pp(1))?;
-                let maps = excited(layers, maps, wide, inputs / 4, &builder.pp(2))?;
+                let maps = excited(layers, maps, wide, (inputs / 4).max(1), &builder.pp(2))?;
                 let conv = Conv::same((wide, outputs), 1, 1);
                 normalized(layers, maps, conv, residual, &builder.pp(3))
             }

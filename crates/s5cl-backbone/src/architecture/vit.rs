@@ -1,15 +1,12 @@
 //! Vision transformers with timm's key names.
 
-use candle_core::Result;
-use candle_nn::{Init, VarBuilder};
+use candle_core::{Result, bail};
+use candle_nn::VarBuilder;
 use s5cl_kernels::{Activation, Maps, TokenPool};
 
-use crate::layers::{Behind, LayerScale, Prefix};
+use crate::layers::{Behind, LayerScale, Prefix, TRANSFORMER};
 use crate::stages::Stages;
 use crate::{Conv, Layers};
-
-/// Of the patches' projection, as of timm's linear layers.
-const INIT: Init = Init::Randn { mean: 0.0, stdev: 0.02 };
 
 /// What stands behind attention in a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,10 +128,13 @@ impl VitConfig {
         builder: &VarBuilder<'_>,
     ) -> Result<usize> {
         let Self { patch_size, dim, .. } = *self;
+        if patch_size == 0 || self.n_heads == 0 || !dim.is_multiple_of(self.n_heads) {
+            bail!("{self:?} has no patches, or heads that do not divide its tokens")
+        }
         let (images, layers) = (stages.images(), stages.layers());
         let conv = Conv::patches((3, dim), patch_size);
         let projection = builder.pp("patch_embed").pp("proj");
-        let patches = layers.conv_with_bias(images, conv, INIT, None, &projection)?;
+        let patches = layers.conv_with_bias(images, conv, TRANSFORMER, None, &projection)?;
         let n_patches = (image_size / patch_size).pow(2);
         let tokens = layers.tokens(patches, (n_patches, dim), self.prefix, builder)?;
         let mut tokens = stages.end(tokens);

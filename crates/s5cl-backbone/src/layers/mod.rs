@@ -19,15 +19,15 @@ use parameter::{Parameter, Value, full_name};
 const MOMENTUM: f64 = 0.1;
 
 /// torchvision's initialization of convolutions.
-const CONV: Init = Init::Kaiming {
+pub(crate) const CONV: Init = Init::Kaiming {
     dist: NormalOrUniform::Normal,
     fan: FanInOut::FanOut,
     non_linearity: NonLinearity::ReLU,
 };
 
-/// The initialization of linear layers in vision transformers, which PyTorch cuts off at 2: at a
+/// timm's initialization of vision transformers and ConvNeXt, which cuts values off at 2: at a
 /// hundred deviations, so it cuts off nothing.
-const LINEAR: Init = Init::Randn { mean: 0.0, stdev: 0.02 };
+pub(crate) const TRANSFORMER: Init = Init::Randn { mean: 0.0, stdev: 0.02 };
 
 /// Layers that are added in order, with their weights.
 ///
@@ -57,12 +57,6 @@ impl Layers {
     #[must_use]
     pub fn images(&self) -> Maps {
         self.network.images()
-    }
-
-    /// Whether no layer has been added that has a parameter.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.parameters.is_empty()
     }
 
     /// Full names of all parameters, in the order of the layers.
@@ -161,7 +155,7 @@ impl Layers {
         behind: Behind<'_>,
         builder: &VarBuilder<'_>,
     ) -> Result<Maps> {
-        self.scaled((outputs, inputs), "weight", LINEAR, behind.scale, builder)?;
+        self.scaled((outputs, inputs), "weight", TRANSFORMER, behind.scale, builder)?;
         self.scaled(outputs, "bias", Init::Const(0.0), behind.scale, builder)?;
         let config = Conv2dConfig { stride: 1, padding: 0, dilation: 1, groups: 1 };
         Ok(self.network.conv2d_with_bias(input, behind.residual, config))
@@ -255,13 +249,13 @@ impl Layers {
         builder: &VarBuilder<'_>,
     ) -> Result<Maps> {
         let first = prefix.n_positioned;
-        let class = builder.get_with_hints((1, 1, dim), "cls_token", LINEAR)?;
+        let class = builder.get_with_hints((1, 1, dim), "cls_token", TRANSFORMER)?;
         let rows = (1, first + n_patches, dim);
-        let positions = builder.get_with_hints(rows, "pos_embed", LINEAR)?;
+        let positions = builder.get_with_hints(rows, "pos_embed", TRANSFORMER)?;
         let mut names = vec!["cls_token"];
         let registers = if prefix.n_registers > 0 {
             names.push("reg_token");
-            Some(builder.get_with_hints((1, prefix.n_registers, dim), "reg_token", LINEAR)?)
+            Some(builder.get_with_hints((1, prefix.n_registers, dim), "reg_token", TRANSFORMER)?)
         } else {
             None
         };

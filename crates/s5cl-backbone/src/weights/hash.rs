@@ -29,6 +29,21 @@ const BLOCK: usize = 1 << 20;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn verify_sha256(path: &Path, expected: &str) -> Result<(), WeightsError> {
+    let actual = sha256(path)?;
+    if actual.eq_ignore_ascii_case(expected) {
+        Ok(())
+    } else {
+        let expected = expected.to_owned();
+        Err(WeightsError::Hash { path: path.into(), expected, actual })
+    }
+}
+
+/// The SHA-256 of a file, 64 hexadecimal digits in lower case.
+///
+/// # Errors
+///
+/// If the file cannot be read.
+pub fn sha256(path: &Path) -> Result<String, WeightsError> {
     let io = |source| WeightsError::Io { path: path.into(), source };
     let mut file = File::open(path).map_err(io)?;
     let mut hash = Sha256::new();
@@ -40,15 +55,10 @@ pub fn verify_sha256(path: &Path, expected: &str) -> Result<(), WeightsError> {
         }
         hash.update(&block[..length]);
     }
-    let mut actual = String::with_capacity(64);
+    let mut digits = String::with_capacity(64);
     for byte in hash.finalize() {
         // Writing to a string cannot fail.
-        let _ = write!(actual, "{byte:02x}");
+        let _ = write!(digits, "{byte:02x}");
     }
-    if actual.eq_ignore_ascii_case(expected) {
-        Ok(())
-    } else {
-        let expected = expected.to_owned();
-        Err(WeightsError::Hash { path: path.into(), expected, actual })
-    }
+    Ok(digits)
 }

@@ -22,7 +22,7 @@ mod save;
 
 pub use error::WeightsError;
 pub use file::WeightsFile;
-pub use hash::verify_sha256;
+pub use hash::{sha256, verify_sha256};
 pub use load::load_weights;
 pub use report::KeyReport;
 pub use save::{read_metadata, save_weights};

@@ -172,7 +172,40 @@ fn weights_file_whose_dicts_refer_to_each_other_is_left_unread() {
     pickle.push(b'.');
     let bytes = archive(&[("a/data.pkl", &pickle)], CompressionMethod::Stored);
     let refusal = Place::new().refusal(&bytes);
-    assert!(refusal.contains("more than 1048576 entries"), "{refusal}");
+    assert!(refusal.contains("more than 131072 entries"), "{refusal}");
+}
+
+#[test]
+fn weights_file_that_would_be_copied_often_is_refused() {
+    let place = Place::new();
+    let text = |text: &str| {
+        [b"X".as_slice(), &(text.len() as u32).to_le_bytes(), text.as_bytes()].concat()
+    };
+    let storage = |key: &str| {
+        let (kind, class) = (text("storage"), b"ctorch\nFloatStorage\n");
+        [b"(", kind.as_slice(), class, &text(key), &text("cpu"), b"K\x01tQ"].concat()
+    };
+    let long = "k".repeat(300);
+    let ones = [b"(".as_slice(), &b"K\x01".repeat(65), b"t"].concat();
+    let tensor = [
+        b"ctorch._utils\n_rebuild_tensor_v2\n(".as_slice(),
+        &storage("0"),
+        b"K\0",
+        &ones,
+        &ones,
+        b"\x89}tR",
+    ];
+    let name = [b"}".as_slice(), &text(&long), b"K\x01s"].concat();
+    for (pickle, expected) in [
+        (storage(&long), "by too long a name"),
+        (tensor.concat(), "too many dimensions"),
+        (name, "a name of 300 bytes"),
+    ] {
+        let pickle = [b"\x80\x02".as_slice(), &pickle, b"."].concat();
+        let refusal =
+            place.refusal(&archive(&[("a/data.pkl", &pickle)], CompressionMethod::Stored));
+        assert!(refusal.contains(expected), "{expected}: {refusal}");
+    }
 }
 
 /// The parameters of a model with an encoder of that name.

@@ -18,7 +18,7 @@ use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
 use self::pickle::{Pickle, PickleError};
-use self::value::{Id, TorchTensor, Value};
+use self::value::{Id, LONGEST_NAME, TorchTensor, Value};
 use super::stored::Stored;
 
 /// Nothing stands before the archive: where its beginning is looked for, some small ones of
@@ -32,7 +32,7 @@ const LARGEST_PICKLE: u64 = 16 << 20;
 /// How deep dicts of tensors may stand in each other.
 const DEEPEST: usize = 4;
 /// Entries that are looked at, however often the dicts refer to each other.
-const MOST_ENTRIES: usize = 1 << 20;
+const MOST_ENTRIES: usize = 1 << 17;
 
 /// Why an archive was refused.
 #[derive(Debug)]
@@ -192,6 +192,10 @@ impl Found<'_> {
                 TorchError::Format(format!("has more than {MOST_ENTRIES} entries"))
             })?;
             let Value::Text(key) = self.pickle.value(key) else { continue };
+            if key.len() > LONGEST_NAME {
+                let reason = format!("has a name of {} bytes, which is too long", key.len());
+                return Err(TorchError::Format(reason));
+            }
             match self.pickle.value(value) {
                 Value::Tensor(tensor) => self.tensors.push((format!("{prefix}{key}"), tensor)),
                 Value::Dict(_) if depth < DEEPEST => {

@@ -1,7 +1,10 @@
 //! What the names of a pickle stand for: tensors, storages and plain data.
 
 use super::pickle::{Machine, PickleError, damaged};
-use super::value::{Class, Id, TorchTensor, Value};
+use super::value::{Class, Id, LONGEST_NAME, TorchTensor, Value};
+
+/// PyTorch's own limit.
+const LARGEST_RANK: usize = 64;
 
 impl Machine<'_> {
     pub(super) fn class(&mut self, module: &str, name: &str) -> Result<(), PickleError> {
@@ -20,6 +23,9 @@ impl Machine<'_> {
             _ => return Err(damaged("it refers to something else than a storage")),
         };
         match (&self.values[class], &self.values[key]) {
+            (Value::Class(Class::Storage(_)), Value::Text(key)) if key.len() > LONGEST_NAME => {
+                Err(damaged("it refers to a storage by too long a name"))
+            }
             (Value::Class(Class::Storage(value_type)), Value::Text(key)) => {
                 let (value_type, key) = (value_type.clone(), key.to_string());
                 self.push(Value::Storage { value_type, key });
@@ -76,7 +82,12 @@ impl Machine<'_> {
             return Err(damaged("it makes a tensor without a storage"));
         };
         let sizes = |id: Id| -> Result<Vec<usize>, PickleError> {
-            self.items(id)?.iter().map(|&id| self.size(id)).collect()
+            match self.items(id)? {
+                items if items.len() > LARGEST_RANK => {
+                    Err(damaged("it makes a tensor of too many dimensions"))
+                }
+                items => items.iter().map(|&id| self.size(id)).collect(),
+            }
         };
         let (shape, strides) = (sizes(shape)?, sizes(strides)?);
         if shape.len() != strides.len() {

@@ -7,6 +7,9 @@ use crate::weights::stored::ValueType;
 /// Index of a value; whatever refers to it twice holds the same index, so that nothing is copied.
 pub(super) type Id = usize;
 
+/// Bytes that the name of a tensor or a storage may have, as it is copied wherever it is used.
+pub(super) const LONGEST_NAME: usize = 256;
+
 /// An object of the pickle.
 #[derive(Debug)]
 pub(super) enum Value<'a> {
