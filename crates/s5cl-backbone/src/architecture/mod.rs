@@ -42,7 +42,7 @@ pub enum Architecture {
 type Named = (&'static str, fn() -> Architecture);
 
 /// Every name, in the order of the documentation.
-const NAMED: [Named; 23] = [
+const NAMED: [Named; 24] = [
     ("resnet-slim", || Architecture::ResNet(ResNetConfig::slim())),
     ("resnet18-small", || Architecture::ResNet(ResNetConfig::resnet18_small())),
     ("resnet18", || Architecture::ResNet(ResNetConfig::resnet18())),
@@ -56,6 +56,7 @@ const NAMED: [Named; 23] = [
     ("vit-small-16", || Architecture::Vit(VitConfig::small(16))),
     ("vit-base-8", || Architecture::Vit(VitConfig::base(8))),
     ("vit-base-16", || Architecture::Vit(VitConfig::base(16))),
+    ("vit-large-16", || Architecture::Vit(VitConfig::large(16))),
     ("vit-small-14-dinov2", || Architecture::Vit(VitConfig::small(14).dinov2())),
     ("vit-base-14-dinov2", || Architecture::Vit(VitConfig::base(14).dinov2())),
     ("vit-large-14-dinov2", || Architecture::Vit(VitConfig::large(14).dinov2())),

@@ -19,6 +19,18 @@ pub(super) enum Placeholder {
 enum Part {
     Word(String),
     Any(Placeholder),
+    /// Words up to an underscore, and `{i}`.
+    Numbered(String),
+}
+
+impl Part {
+    fn placeholder(&self) -> Option<Placeholder> {
+        match self {
+            Self::Word(_) => None,
+            Self::Any(placeholder) => Some(*placeholder),
+            Self::Numbered(_) => Some(Placeholder::I),
+        }
+    }
 }
 
 /// The parts of a key between its dots, some of them placeholders.
@@ -41,13 +53,18 @@ impl Pattern {
                 "{leaf}" => Part::Any(Placeholder::Leaf),
                 "{rest}" => Part::Any(Placeholder::Rest),
                 "" => return Err(format!("{text:?} has an empty part")),
+                word if word.strip_suffix("_{i}").is_some_and(|w| !w.contains(['{', '}'])) => {
+                    Part::Numbered(word.trim_end_matches("{i}").to_owned())
+                }
                 word if word.contains(['{', '}']) => {
                     let known = "{i}, {j}, {leaf} and {rest}";
                     return Err(format!("{text:?}: {word} is not one of the placeholders {known}"));
                 }
                 word => Part::Word(word.to_owned()),
             };
-            if matches!(part, Part::Any(_)) && parts.contains(&part) {
+            let placeholder = part.placeholder();
+            let is_known = |known: &Part| known.placeholder() == placeholder;
+            if placeholder.is_some() && parts.iter().any(is_known) {
                 return Err(format!("{text:?} has {word} twice"));
             }
             parts.push(part);
@@ -57,14 +74,7 @@ impl Pattern {
 
     /// Its placeholders in a fixed order.
     pub(super) fn placeholders(&self) -> Vec<Placeholder> {
-        let mut found: Vec<Placeholder> = self
-            .parts
-            .iter()
-            .filter_map(|part| match part {
-                Part::Any(placeholder) => Some(*placeholder),
-                Part::Word(_) => None,
-            })
-            .collect();
+        let mut found: Vec<Placeholder> = self.parts.iter().filter_map(Part::placeholder).collect();
         found.sort();
         found
     }
@@ -87,6 +97,11 @@ impl Pattern {
                 Part::Word(_) => {}
                 Part::Any(Placeholder::I | Placeholder::J) if !is_number(found[0]) => return None,
                 Part::Any(placeholder) => bindings.push((*placeholder, found.join("."))),
+                Part::Numbered(before) => {
+                    let number = found[0].strip_prefix(before.as_str());
+                    let number = number.filter(|number| is_number(number))?;
+                    bindings.push((Placeholder::I, number.to_owned()));
+                }
             }
         }
         Some(bindings)
@@ -94,12 +109,14 @@ impl Pattern {
 
     /// The key with the placeholders replaced.
     pub(super) fn fill(&self, bindings: &Bindings) -> String {
+        let value = |placeholder: Placeholder| {
+            let bound = bindings.iter().find(|(bound, _)| *bound == placeholder);
+            bound.map_or("", |(_, value)| value.as_str())
+        };
         let fill = |part: &Part| match part {
             Part::Word(word) => word.clone(),
-            Part::Any(placeholder) => bindings
-                .iter()
-                .find(|(bound, _)| bound == placeholder)
-                .map_or_else(String::new, |(_, value)| value.clone()),
+            Part::Any(placeholder) => value(*placeholder).to_owned(),
+            Part::Numbered(before) => format!("{before}{}", value(Placeholder::I)),
         };
         self.parts.iter().map(fill).collect::<Vec<_>>().join(".")
     }
@@ -139,6 +156,9 @@ mod tests {
         assert_eq!(matched("a.{i}", "a"), None);
         assert_eq!(matched("a.{i}.{j}", "a.1.2").unwrap(), "1|2");
         assert_eq!(matched("a", "ab"), None);
+        assert_eq!(matched("a.b_{i}", "a.b_12").unwrap(), "12");
+        assert_eq!(matched("a.b_{i}", "a.b_x"), None);
+        assert_eq!(Pattern::parse("b_{i}.c").unwrap().to_string(), "b_{i}.c");
     }
 
     #[test]
@@ -151,7 +171,9 @@ mod tests {
 
     #[test]
     fn pattern_that_is_malformed_is_refused() {
-        for text in ["", "a..b", "a.", "{k}.a", "a{i}", "{i", "{i}.{i}", "{rest}.a.{rest}"] {
+        for text in
+            ["", "a..b", "a.", "{k}.a", "a{i}", "{i", "{i}.{i}", "{rest}.a.{rest}", "a_{i}.{i}"]
+        {
             Pattern::parse(text).unwrap_err();
         }
         let pattern = Pattern::parse("{rest}.a.{j}.{i}").unwrap();
