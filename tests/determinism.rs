@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use candle_core::{Device, Tensor, Var, utils::get_num_threads};
-use s5cl_backbone::{EncoderConfig, Mode, Model, ModelConfig, Normalization, Parameters};
+use s5cl_backbone::{
+    EncoderConfig, Mode, Model, ModelConfig, Normalization, Parameters, Precision, Trained,
+};
 use s5cl_kernels::linear;
 use s5cl_losses::{
     Hierarchy, HierarchyConfig, LabeledViews, Reduction, SupCon, SupervisedLoss, instance_labels,
 };
 use s5cl_random::named_stream;
 
+use crate::golden_encoders;
 use crate::golden_files::TestResult;
 
 const N_THREADS: [usize; 4] = [1, 2, 3, 5];
@@ -31,15 +34,27 @@ fn bits(tensor: &Tensor) -> candle_core::Result<Vec<u32>> {
     Ok(values.into_iter().map(f32::to_bits).collect())
 }
 
-/// Loss, statistics and every gradient of one step on 24 images of 32 pixels.
-fn model_step() -> TestResult<Bits> {
+/// [`model_step`] of the default encoder, and of a tiny one of each kind.
+fn model_steps() -> TestResult<Bits> {
+    let mut all = model_step("", EncoderConfig::named("resnet-slim", 32)?)?;
+    for (name, architecture, size) in golden_encoders::cases() {
+        let image_size = if size == 0 { 32 } else { size };
+        let (trained, precision) = (Trained::All, Precision::F32);
+        let encoder = EncoderConfig { architecture, image_size, trained, precision };
+        all.extend(model_step(&format!("{name} "), encoder)?);
+    }
+    Ok(all)
+}
+
+/// Loss, statistics and every gradient of one step on 24 images, by names with something before.
+fn model_step(before: &str, encoder: EncoderConfig) -> TestResult<Bits> {
     let parameters = Parameters::new(0);
-    let encoder = EncoderConfig::named("resnet-slim", 32)?;
+    let side = encoder.image_size;
     let config = ModelConfig { encoder, embedding_dim: 64, n_classes: 4 };
     let model = Model::new(&config, &parameters.builder(&Device::Cpu))?;
     let mut random = named_stream(0, "pixels");
-    let pixels: Vec<u8> = (0..24 * 32 * 32 * 3).map(|_| random.below(256) as u8).collect();
-    let pixels = Tensor::from_vec(pixels, (24, 32, 32, 3), &Device::Cpu)?;
+    let pixels: Vec<u8> = (0..24 * side * side * 3).map(|_| random.below(256) as u8).collect();
+    let pixels = Tensor::from_vec(pixels, (24, side, side, 3), &Device::Cpu)?;
     let output = model.forward(&Normalization::HALF.apply(&pixels)?, Mode::Train)?;
 
     let hierarchy = Hierarchy::new(&HierarchyConfig::published())?;
@@ -49,10 +64,10 @@ fn model_step() -> TestResult<Bits> {
     let loss = hierarchy.forward(views, None)?.total;
     let gradients = loss.backward()?;
 
-    let mut told = Bits::from([("loss".to_owned(), bits(&loss)?)]);
+    let mut told = Bits::from([(format!("{before}loss"), bits(&loss)?)]);
     for (name, variable) in parameters.all() {
         let told_of = gradients.get(&variable).unwrap_or(variable.as_tensor());
-        told.insert(name, bits(told_of)?);
+        told.insert(format!("{before}{name}"), bits(told_of)?);
     }
     Ok(told)
 }
@@ -92,10 +107,10 @@ fn digest(bits: &[u32]) -> u64 {
 fn model_gradients_are_the_same_on_any_pool() -> TestResult {
     let on_pool = |n_threads: usize| -> TestResult<Bits> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build()?;
-        pool.install(|| model_step().map_err(|error| error.to_string())).map_err(Into::into)
+        pool.install(|| model_steps().map_err(|error| error.to_string())).map_err(Into::into)
     };
     let expected = on_pool(N_THREADS[0])?;
-    assert!(expected.len() > 40, "only {} tensors", expected.len());
+    assert!(expected.len() > 300, "only {} tensors", expected.len());
     for n_threads in &N_THREADS[1..] {
         for (name, bits) in on_pool(*n_threads)? {
             assert!(bits == expected[&name], "{name} differs on {n_threads} threads");
@@ -110,7 +125,7 @@ fn model_gradients_are_the_same_on_any_pool() -> TestResult {
 #[test]
 fn bits_of_everything_are_told() -> TestResult {
     println!("{TOLD}nothing {} {}", get_num_threads(), rayon::current_num_threads());
-    for (name, bits) in model_step()?.into_iter().chain(large_products()?) {
+    for (name, bits) in model_steps()?.into_iter().chain(large_products()?) {
         let is_alive = bits.iter().all(|&bits| f32::from_bits(bits).is_finite())
             && bits.iter().any(|&bits| f32::from_bits(bits) != 0.0);
         assert!(is_alive, "{name} is zero or not finite");

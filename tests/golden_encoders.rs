@@ -44,7 +44,7 @@ fn vit_registers() -> VitConfig {
 }
 
 /// Name, architecture, and side of the images where it matters.
-fn cases() -> Vec<(&'static str, Architecture, usize)> {
+pub(crate) fn cases() -> Vec<(&'static str, Architecture, usize)> {
     let resnet = ResNetConfig {
         stem: Stem::Standard,
         block: Block::Bottleneck,
