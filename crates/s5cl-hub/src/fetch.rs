@@ -135,7 +135,10 @@ async fn bring(
         if !place.is_file() {
             let mut partial = Partial::open(cache.incomplete(&about.hash), &about.expected)?;
             let tries = Tries::new(config, &server);
-            tries.fill(&mut partial, &url, &about.expected, progress).await?;
+            if let Err(error) = tries.fill(&mut partial, &url, &about.expected, progress).await {
+                partial.leave()?;
+                return Err(error);
+            }
             partial.finish(id, &about.expected, place)?;
         }
         cache.link(commit, file, &about.hash)?;

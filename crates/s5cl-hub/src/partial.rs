@@ -81,6 +81,14 @@ impl Partial {
         Ok(())
     }
 
+    /// Leaves what is there for a later call; a file without a byte is removed.
+    pub(crate) fn leave(self) -> Result<(), HubError> {
+        if self.len > 0 {
+            return Ok(());
+        }
+        fs::remove_file(&self.path).map_err(|source| HubError::io(&self.path, source))
+    }
+
     /// Moves the file to its place if it is what it must be, and removes it otherwise.
     pub(crate) fn finish(
         self,
