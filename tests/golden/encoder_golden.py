@@ -1,4 +1,4 @@
-"""What encoders_conv.py, encoders_vit.py and encoders_other_names.py share: one case.
+"""What the scripts of the cases of encoders.py share: one case.
 
 See encoders.py for what the files hold.
 """
@@ -36,7 +36,7 @@ def randomize(model, generator) -> None:
             drawn = generator.uniform(0.5, 1.5, size=value.shape)
         elif key.endswith(("gamma", "layer_scale", "lambda1")):
             drawn = 0.6 + 0.2 * drawn
-        elif key.endswith(("token", "tokens", "pos_embed", "position_embeddings")):
+        elif key.endswith(("token", "tokens", "pos_embed", "pos_embedding", "position_embeddings")):
             drawn *= 0.5
         elif value.ndim == 4:
             drawn *= np.sqrt(2.0 / np.prod(value.shape[1:]))

@@ -23,14 +23,17 @@ architectures, see encoders_full_size.py; `pth`: the files of torch.save.
 | vit | timm | layer scale; features are the class token |
 | vit_registers | timm | registers, SwiGLU; also `cls_eval`, the class token alone |
 | vit_interpolated | vit's weights | only `input`, `pos_embed`, `features_eval` |
-| vit_interpolated_oblong | vit's weights | the same, one side longer, one shorter |
 | dinov2_transformers | transformers | only `input`, `features_eval` |
 | vit_transformers | transformers | the same; no layer scale |
 | dinov2_registers_transformers | transformers | the same; registers |
 | dinov2_own | DINOv2's own code | weights of the case before, which has the features |
+| vit_positioned_registers | timm | registers, with positions for them and the class token |
+| vit_torchvision | torchvision | only `input`, `features_eval`; no layer scale; weights of a head |
 
 `encoder_resnet_bottleneck.pth` holds that case's values as a DataParallel training would save
-them; `encoder_old_format.pth` and `encoder_foreign_class.pth` are to be refused.
+them. `encoder_bystanders.pth` has the arguments of a training beside its tensor, an
+argparse.Namespace, as checkpoints often do. `encoder_old_format.pth` and
+`encoder_foreign_class.pth`, with an object of a class that no checkpoint has, are to be refused.
 
 Arithmetic in float64 from float32 values; only timm's resampled `pos_embed` is float32's. The
 libraries' own classes are used, or what stands for them is compared with them first. Made with
@@ -43,6 +46,7 @@ import transformers
 import encoders_conv as conv
 import encoders_other_names as other_names
 import encoders_vit as vit
+import encoders_vit_torchvision as vit_torchvision
 from encoders_full_size import full_size
 from encoders_pth import write_pth
 from golden_files import FOLDER, fix_threads, versions, write_json
@@ -59,6 +63,8 @@ TRANSFORMERS = {
     "dinov2_transformers": other_names.dinov2_transformers,
     "vit_transformers": other_names.vit_transformers,
     "dinov2_registers_transformers": other_names.dinov2_registers_transformers,
+    "vit_positioned_registers": vit.vit_positioned_registers,
+    "vit_torchvision": vit_torchvision.vit_torchvision,
 }
 
 

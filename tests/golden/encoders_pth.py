@@ -1,6 +1,7 @@
-"""The files of torch.save that encoders.py writes: one to be read, two to be refused."""
+"""The files of torch.save that encoders.py writes: two to be read, two to be refused."""
 
 import argparse
+import fractions
 import io
 import struct
 
@@ -50,7 +51,9 @@ def write_pth(seed) -> dict:
     key, tensor = "conv1.weight", torch.arange(6, dtype=torch.float32).reshape(2, 3)
     save_old_format("encoder_old_format.pth", key, tensor)
     arguments = argparse.Namespace(learning_rate=0.1)
-    save("encoder_foreign_class.pth", {"state_dict": {key: tensor}, "arguments": arguments})
+    save("encoder_bystanders.pth", {"state_dict": {key: tensor}, "arguments": arguments})
+    rate = fractions.Fraction(1, 10)
+    save("encoder_foreign_class.pth", {"state_dict": {key: tensor}, "rate": rate})
     return {
         "encoder_resnet_bottleneck.pth": {
             "weights_of": "resnet_bottleneck",
@@ -59,5 +62,6 @@ def write_pth(seed) -> dict:
             "n_keys": len(trained["state_dict"]),
         },
         "encoder_old_format.pth": "one tensor, saved without the zip format",
-        "encoder_foreign_class.pth": "one tensor under state_dict; arguments: argparse.Namespace",
+        "encoder_bystanders.pth": "one tensor under state_dict; arguments: argparse.Namespace",
+        "encoder_foreign_class.pth": "one tensor under state_dict; rate: fractions.Fraction",
     }
