@@ -43,6 +43,10 @@ fn vit_registers() -> VitConfig {
     }
 }
 
+fn vit_positioned_registers() -> VitConfig {
+    VitConfig { prefix: Prefix { n_registers: 2, n_positioned: 3 }, ..vit() }
+}
+
 /// Name, architecture, and side of the images where it matters.
 pub(crate) fn cases() -> Vec<(&'static str, Architecture, usize)> {
     let resnet = ResNetConfig {
@@ -77,6 +81,7 @@ pub(crate) fn cases() -> Vec<(&'static str, Architecture, usize)> {
         ("efficientnet_v2", Architecture::EfficientNet(efficientnet), 0),
         ("vit", Architecture::Vit(vit()), 28),
         ("vit_registers", Architecture::Vit(vit_registers()), 42),
+        ("vit_positioned_registers", Architecture::Vit(vit_positioned_registers()), 28),
     ]
 }
 
@@ -270,6 +275,7 @@ fn encoder_that_is_frozen_gives_constants() -> TestResult {
 #[test]
 fn encoder_weights_of_other_sources_give_their_features() -> TestResult {
     let plain = VitConfig { layer_scale: None, epsilon: 1e-12, ..vit() };
+    let torchvision = VitConfig { layer_scale: None, ..vit() };
     let registers = VitConfig { prefix: Prefix { n_registers: 3, n_positioned: 0 }, ..vit() };
     let of = |name: &str| -> TestResult<Architecture> {
         let case = cases().into_iter().find(|(known, ..)| *known == name);
@@ -290,6 +296,7 @@ fn encoder_weights_of_other_sources_give_their_features() -> TestResult {
             Architecture::Vit(registers),
             28,
         ),
+        ("vit_torchvision.safetensors", "vit_torchvision", Architecture::Vit(torchvision), 28),
         ("vit.safetensors", "vit_interpolated", Architecture::Vit(vit()), 42),
         ("convnext_torchvision.safetensors", "convnext", of("convnext")?, 0),
         ("resnet_bottleneck.pth", "resnet_bottleneck", of("resnet_bottleneck")?, 0),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::support::Place;
 
@@ -158,7 +158,8 @@ fn weights_that_cannot_be_used_are_refused_before_there_is_a_run() {
         assert!(!place.path("run").exists());
     };
     refused(&golden(&place, "encoder_old_format.pth"), &["encoder_old_format.pth", "torch.save"]);
-    refused(&golden(&place, "encoder_foreign_class.pth"), &["does not fit", "conv1.weight"]);
+    refused(&golden(&place, "encoder_foreign_class.pth"), &["fractions.Fraction", ".pth"]);
+    refused(&golden(&place, "encoder_bystanders.pth"), &["does not fit", "conv1.weight"]);
     refused(
         &golden(&place, "encoder_vit.safetensors"),
         &["does not fit", "blocks.0.attn.proj.bias"],
@@ -174,6 +175,18 @@ fn weights_that_cannot_be_used_are_refused_before_there_is_a_run() {
     arguments.extend(crate::support::TINY);
     place.run(&arguments).refused(2, &["first/model.safetensors", &hash]);
     assert!(!place.path("run").exists());
+    let changed = |name: &str, change: &dyn Fn(&Tensor) -> candle_core::Result<Tensor>| {
+        let path = place.path("first/model.safetensors");
+        let mut tensors = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
+        let weight = change(&tensors["bn1.weight"]).unwrap();
+        tensors.insert("bn1.weight".to_owned(), weight);
+        candle_core::safetensors::save(&tensors, place.path(name)).unwrap();
+        format!("encoder.weights={name}")
+    };
+    let nan = changed("nan.safetensors", &|weight| weight.affine(f64::NAN, 0.0));
+    refused(&nan, &["nan.safetensors", "bn1.weight", "not finite"]);
+    let whole = changed("whole.safetensors", &|weight| weight.to_dtype(DType::I64));
+    refused(&whole, &["whole.safetensors", "bn1.weight", "I64"]);
     refused("encoder.weights=phikon2", &["phikon2", "did you mean phikon?"]);
     refused("encoder.weights=phikon", &["phikon", "--set encoder.name=vit-base-16"]);
     refused("encoder.weights=owner/name", &["owner/name", "@"]);
