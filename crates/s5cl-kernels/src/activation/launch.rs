@@ -60,8 +60,7 @@ impl Activation {
         out: Pointer<T>,
         len: usize,
     ) -> Result<()> {
-        let (kernel, width) =
-            names!("activation").of::<T>(len, &[maps.address(), out.address()]);
+        let (kernel, width) = names!("activation").of::<T>(len, &[maps.address(), out.address()]);
         let arguments = [maps.into(), out.into(), self.curve().into()];
         // SAFETY: these are the kernel's parameters; the caller's promise covers their reach.
         unsafe { launch(gpu, kernel, len / width, &arguments) }
@@ -98,8 +97,7 @@ pub(crate) unsafe fn gated_unit<G: Gpu, T: Stored>(
     out: Pointer<T>,
     Rows { rows, channels }: Rows,
 ) -> Result<()> {
-    let (kernel, width) =
-        names!("gated_unit").of::<T>(channels, &[maps.address(), out.address()]);
+    let (kernel, width) = names!("gated_unit").of::<T>(channels, &[maps.address(), out.address()]);
     let vectors = channels / width;
     let arguments = [maps.into(), out.into(), count(vectors)?.into()];
     // SAFETY: as above.

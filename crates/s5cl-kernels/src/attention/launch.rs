@@ -140,12 +140,8 @@ impl Attending {
         out: Pointer<T>,
         logarithms: Pointer<f32>,
     ) -> Result<()> {
-        let tiles = |_width| Tiles {
-            own: 1,
-            others: 2,
-            other_rows: 128 / size_of::<T>(),
-            numbers: 0,
-        };
+        let tiles =
+            |_width| Tiles { own: 1, others: 2, other_rows: 128 / size_of::<T>(), numbers: 0 };
         let launch = self.launch::<T>("attention", names!("attention"), tiles)?;
         let heads = self.heads::<T>(&[maps.address(), out.address()]);
         let last = Argument::structure(&heads);

@@ -56,7 +56,8 @@ mod tests {
         }
         let shape = Rows { rows, channels };
         let scratch = OwnScratch::new(gpu, shape).unwrap();
-        let (gradient, out) = (gpu.upload(&values).unwrap(), gpu.allocate::<f32>(channels).unwrap());
+        let (gradient, out) =
+            (gpu.upload(&values).unwrap(), gpu.allocate::<f32>(channels).unwrap());
         let (from, to) = (gradient.pointer(), out.pointer());
         // SAFETY: everything was allocated for this shape. Twice, as the counters must be as before.
         unsafe {

@@ -121,14 +121,13 @@ mod tests {
     use super::{Channels, add, load, store, sum};
     use crate::checks::draw;
     use crate::cuda::Gpu;
-    use crate::cuda::emulated::{EmulatedGpu, with_emulated_gpu};
     use crate::cuda::Pointer;
+    use crate::cuda::emulated::{EmulatedGpu, with_emulated_gpu};
     use crate::cuda::stored::Stored;
 
     fn check_sum<T: Stored>(gpu: &EmulatedGpu, len: usize) {
-        let values = [1, 2].map(|seed| -> Vec<T> {
-            draw(seed, len).into_iter().map(T::nearest).collect()
-        });
+        let values =
+            [1, 2].map(|seed| -> Vec<T> { draw(seed, len).into_iter().map(T::nearest).collect() });
         let [first, second] = values.each_ref().map(|values| gpu.upload(values).unwrap());
         let [copy, both] = [(); 2].map(|()| gpu.allocate::<T>(len).unwrap());
         let (a, b) = (first.pointer(), second.pointer());

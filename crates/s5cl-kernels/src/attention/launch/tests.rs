@@ -37,8 +37,7 @@ fn check<T: Stored>(gpu: &EmulatedGpu, batch: usize, of: Attention) {
     let attending = Attending { batch, of };
     let [given, gradient] = [&maps, &above].map(|values| gpu.upload(values).unwrap());
     let [out, to] = [above.len(), maps.len()].map(|n| gpu.allocate::<T>(n).unwrap());
-    let [logarithms, deltas] =
-        [(); 2].map(|()| gpu.allocate::<f32>(attending.n_rows()).unwrap());
+    let [logarithms, deltas] = [(); 2].map(|()| gpu.allocate::<f32>(attending.n_rows()).unwrap());
     let operands = [given.pointer(), out.pointer(), gradient.pointer(), to.pointer()];
     let (kept, room) = (logarithms.pointer(), deltas.pointer());
     // SAFETY: everything was allocated for these shapes.

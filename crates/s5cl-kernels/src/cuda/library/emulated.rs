@@ -118,12 +118,12 @@ impl Library for EmulatedGpu {
         Ok(true)
     }
 
-    unsafe fn multiply(&self, product: &MatrixProduct) -> Result<()> {
-        let MatrixProduct { left, right, out, rows, cols, depth, adds } = *product;
+    unsafe fn multiply<T: Stored>(&self, product: &MatrixProduct<T>) -> Result<()> {
+        let MatrixProduct { left, right, out, rows, cols, depth, adds, .. } = *product;
         // SAFETY: the caller's promise.
         let [a, b] = [(left, rows), (right, cols)]
             .map(|(factor, len)| unsafe { self.wide(factor.values, len * depth) });
-        let at = |factor: Factor, row: usize, col: usize, [rows, cols]: [usize; 2]| {
+        let at = |factor: Factor<T>, row: usize, col: usize, [rows, cols]: [usize; 2]| {
             if factor.is_transposed { col * rows + row } else { row * cols + col }
         };
         let mut sums = vec![0.0; rows * cols];

@@ -74,7 +74,8 @@ fn check<T: Stored>(gpu: &EmulatedGpu, rows: usize, channels: usize) {
 #[test]
 fn layer_norm_kernels_are_the_passes_on_the_cpu() {
     with_emulated_gpu(|gpu| {
-        for (rows, channels) in [(1, 5), (3, 1), (300, 24), (70, 96), (9, 133), (5, 1032), (40, 8)] {
+        for (rows, channels) in [(1, 5), (3, 1), (300, 24), (70, 96), (9, 133), (5, 1032), (40, 8)]
+        {
             check::<f32>(gpu, rows, channels);
             check::<bf16>(gpu, rows, channels);
             check::<f16>(gpu, rows, channels);

@@ -3,6 +3,8 @@
 
 use candle_core::{Result, bail};
 
+use super::linear;
+use super::operations::{self, Left};
 use super::room::Room;
 use super::sizes::Sizes;
 use crate::batch_norm::launch::{
@@ -92,8 +94,14 @@ impl<'a, G: Library, T: Stored> OnGpu<'a, G, T> {
         [maps, weight, output]: [Pointer<T>; 3],
     ) -> Result<()> {
         let convolution = self.pass(layer, pass, adds)?;
+        let operands = Operands { maps, weight, output };
         // SAFETY: all three were allocated for the plan's shapes, as the geometry is.
-        unsafe { self.gpu.convolve(&convolution, Operands { maps, weight, output }) }
+        unsafe {
+            match linear::product(&convolution, operands) {
+                Some(product) => self.gpu.multiply(&product),
+                None => self.gpu.convolve(&convolution, operands),
+            }
+        }
     }
 
     fn norm_parameters(&self, norm: &Normalization) -> Parameters {
@@ -160,7 +168,7 @@ impl<G: Library, T: Stored> Passes for OnGpu<'_, G, T> {
     /// Its [`Coefficients`].
     type Norm = Room<G>;
     type Winners = Room<G>;
-    type Kept = Room<G>;
+    type Kept = Left<G>;
 
     fn plan(&self) -> &Plan {
         self.sizes.plan
@@ -168,10 +176,11 @@ impl<G: Library, T: Stored> Passes for OnGpu<'_, G, T> {
 
     fn room(&mut self, layer: usize) -> Result<Room<G>> {
         let len = self.sizes.len(layer);
-        if self.sizes.is_float(layer) {
-            return Ok(Room::Result(self.gpu.allocate(len)?));
+        match self.sizes.is_float(layer) {
+            true if layer == self.sizes.last() => Ok(Room::Result(self.gpu.allocate(len)?)),
+            true => self.room_for::<f32>(len),
+            false => self.room_for::<T>(len),
         }
-        self.room_for::<T>(len)
     }
 
     fn give(&mut self, maps: Room<G>) {
@@ -183,11 +192,24 @@ impl<G: Library, T: Stored> Passes for OnGpu<'_, G, T> {
         layer: usize,
         kernel: Kernel,
         maps: &Room<G>,
-        _residual: Option<&Room<G>>,
+        residual: Option<&Room<G>>,
         out: &mut Room<G>,
     ) -> Result<()> {
         let weight = self.weight_of(self.weights, kernel.weight)?;
-        self.convolve(layer, Pass::Forward, false, [maps.pointer(), weight, out.pointer()])
+        self.convolve(layer, Pass::Forward, false, [maps.pointer(), weight, out.pointer()])?;
+        let (sums, residual) = (out.pointer::<T>(), residual.map(Room::pointer::<T>));
+        match (kernel.bias(), residual) {
+            (Some(bias), residual) => {
+                let affine = Affine { scale: Pointer::NULL, shift: self.parameters[bias] };
+                let operands = [sums, residual.unwrap_or(Pointer::NULL), sums];
+                self.apply(layer, affine, false, operands)
+            }
+            // SAFETY: both were allocated for the layer's shape.
+            (None, Some(residual)) => unsafe {
+                maps::add(self.gpu, sums, residual, self.sizes.len(layer))
+            },
+            (None, None) => Ok(()),
+        }
     }
 
     fn normalization(
@@ -293,12 +315,12 @@ impl<G: Library, T: Stored> Passes for OnGpu<'_, G, T> {
 
     fn operation(
         &mut self,
-        _layer: usize,
+        layer: usize,
         step: Step,
-        _maps: &Room<G>,
-        _other: Option<&Room<G>>,
-        _out: &mut Room<G>,
-    ) -> Result<Room<G>> {
-        bail!("network: {:?} has no kernel for CUDA devices", step.operation)
+        maps: &Room<G>,
+        other: Option<&Room<G>>,
+        out: &mut Room<G>,
+    ) -> Result<Left<G>> {
+        operations::forward(self, layer, step, maps, other, out)
     }
 }

@@ -3,5 +3,7 @@
 mod cases;
 mod contract;
 mod gpu;
+mod gpu_layers;
+mod on_gpu;
 mod reference;
 mod values;

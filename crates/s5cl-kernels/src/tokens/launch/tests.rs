@@ -31,8 +31,7 @@ fn check<T: Stored>(gpu: &EmulatedGpu, batch: usize, shape: Shape) {
     let gradient = drawn::<T>(4, expected.len());
     tokens_forward(&wide(&patches), &prefix[..of_prefix], &positions, &mut expected);
     let mut expected_patches = vec![0.0; patches.len()];
-    let sums =
-        tokens_backward(&wide(&gradient), (of_prefix, of_positions), &mut expected_patches);
+    let sums = tokens_backward(&wide(&gradient), (of_prefix, of_positions), &mut expected_patches);
 
     let tokens = Batch { batch, shape };
     let [patches, above] = [&patches, &gradient].map(|values| gpu.upload(values).unwrap());
