@@ -13,9 +13,9 @@ use crate::cuda::stored::{Stored, StoredType};
 /// are rounded to the type on their way through the matrix instructions: twice what is measured.
 fn tolerance<T: Stored>() -> f64 {
     match T::TYPE {
-        StoredType::F32 => 6e-6,
-        StoredType::Bf16 => 2e-2,
-        StoredType::F16 => 2.5e-3,
+        StoredType::F32 => 1.4e-6,
+        StoredType::Bf16 => 1.2e-2,
+        StoredType::F16 => 1.2e-3,
     }
 }
 

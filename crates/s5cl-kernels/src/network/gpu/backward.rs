@@ -3,8 +3,8 @@
 
 use candle_core::Result;
 
+use super::on_gpu::OnGpu;
 use super::operations::{self, Left};
-use super::passes::OnGpu;
 use super::room::Room;
 use crate::batch_norm::launch::{Backward, Coefficients, Mask, Parameters, Rows};
 use crate::conv2d;

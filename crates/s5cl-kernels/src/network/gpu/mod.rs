@@ -6,6 +6,7 @@
 
 mod backward;
 mod linear;
+mod on_gpu;
 mod operands;
 mod operations;
 mod passes;
@@ -24,8 +25,8 @@ use crate::cuda::library::Library;
 use crate::cuda::maps::{self, Channels};
 use crate::cuda::stored::Stored;
 use crate::cuda::{Gpu, Memory, Pointer};
+use on_gpu::{Gradients, Norms, OnGpu};
 use operations::Left;
-use passes::{Gradients, Norms, OnGpu};
 use room::Room;
 use sizes::Sizes;
 

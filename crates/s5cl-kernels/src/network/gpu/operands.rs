@@ -5,7 +5,7 @@
 use candle_core::Result;
 
 use super::Run;
-use super::passes::Gradients;
+use super::on_gpu::Gradients;
 use super::room::Room;
 use super::sizes::Sizes;
 use crate::conv2d::launch::{Weight, pack, unpack};
