@@ -104,6 +104,28 @@ DEVICE void go_past(const Operands<T>& of, const Head& head, const Heads& heads,
     }
 }
 
+// A lane's part of the sum of products of two rows, of which four lanes have a fourth each.
+template <class T> DEVICE float own_part(const T* first, const T* second, const Heads& heads) {
+    constexpr unsigned UNIT = 16 / sizeof(T);
+    const unsigned lane = threadIdx.x % 4;
+    float sum = 0.0f;
+    if (heads.is_wide) {
+#pragma unroll 2
+        for (unsigned col = lane * UNIT; col < heads.dim; col += 4 * UNIT) {
+            float a[UNIT], b[UNIT];
+            load_floats(a, first + col);
+            load_floats(b, second + col);
+#pragma unroll
+            for (unsigned i = 0; i < UNIT; ++i) sum = fmaf(a[i], b[i], sum);
+        }
+    } else {
+        for (unsigned col = lane; col < heads.dim; col += 4) {
+            sum = fmaf(to_float(first[col]), to_float(second[col]), sum);
+        }
+    }
+    return sum;
+}
+
 // The gradient of queries. `deltas` are written, for the other pass.
 template <class T, unsigned DIM>
 DEVICE void gradient_of_queries(const Operands<T>& of, const T* result, float* deltas, T* out,
@@ -116,13 +138,7 @@ DEVICE void gradient_of_queries(const Operands<T>& of, const T* result, float* d
         const unsigned row = head.first + threadIdx.x / WARP_SIZE * 16 + lane / 4 + 8 * half;
         const bool is_there = row < heads.n_tokens;
         const size_t start = head.result(heads) + size_t(row) * heads.width();
-        float sum = 0.0f;
-        if (is_there) {
-#pragma unroll 4
-            for (unsigned col = lane % 4; col < heads.dim; col += 4) {
-                sum = fmaf(to_float(result[start + col]), to_float(of.gradient[start + col]), sum);
-            }
-        }
+        const float sum = is_there ? own_part<T>(result + start, of.gradient + start, heads) : 0.0f;
         own_deltas[half] = row_sum(sum);
         own_logarithms[half] = is_there ? of.logarithms[head.rows(heads) + row] : 0.0f;
         if (is_there && lane % 4 == 0) deltas[head.rows(heads) + row] = own_deltas[half];

@@ -172,7 +172,7 @@ impl Attending {
             other_rows: if width > WIDTHS[0] { 64 } else { 128 } / size_of::<T>(),
             numbers: 2,
         };
-        let heads = self.heads::<T>(&[maps, gradient, out].map(Pointer::address));
+        let heads = self.heads::<T>(&[maps, result, gradient, out].map(Pointer::address));
         let last = Argument::structure(&heads);
         let module = "attention_gradient";
         let launch = self.launch::<T>(module, names!("attention_query_gradient"), &tiles)?;

@@ -12,8 +12,7 @@ use crate::cuda::emulated::{EmulatedGpu, with_emulated_gpu};
 use crate::cuda::stored::{Stored, StoredType};
 use crate::cuda::{Gpu, Memory};
 
-/// Another formula of the error function, and other exponentials: twice what is measured. Or the last
-/// bit of the type.
+/// Other exponentials, and sums in another order: twice what is measured. Or the last bit of the type.
 fn tolerance<T: Stored>() -> f64 {
     match T::TYPE {
         StoredType::F32 => 5.5e-7,

@@ -138,3 +138,22 @@ fn newer_layers_on_a_gpu_are_near_those_on_the_cpu_in_16_bits() {
         }
     });
 }
+
+#[test]
+fn newer_layers_on_a_gpu_compute_the_gradients_that_are_wanted() {
+    with_emulated_gpu(|gpu| {
+        for case in cases() {
+            let parameters = drawn(&case.shapes);
+            let images = (case.images, draw(1, case.images.iter().product()));
+            let mut on_gpu = OnGpu::new(gpu, &case.network, &images, &parameters).unwrap();
+            let wanted: Vec<bool> = (0..parameters.len()).map(|i| i % 3 == 1).collect();
+            let trained = on_gpu.train::<f32>();
+            let above = draw(2, trained.result.len());
+            let wanted = Wanted { images: false, parameters: wanted };
+            let gradients = on_gpu.backward::<f32>(trained, &above, &wanted);
+            assert!(gradients.images.is_none(), "{}", case.name);
+            let are_there: Vec<bool> = gradients.starts.iter().map(Option::is_some).collect();
+            assert_eq!(are_there, wanted.parameters, "{}", case.name);
+        }
+    });
+}
