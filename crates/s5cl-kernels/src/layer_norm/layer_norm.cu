@@ -33,7 +33,7 @@ DEVICE void forward(const T* maps, const float* weight, const float* bias, float
     for_own_rows(rows, group, [=](uint64_t row, bool is_there) {
         const T* const from = maps + row * channels;
         float values[WIDTH], sum = 0.0f;
-#pragma unroll 4
+#pragma unroll 2
         for (unsigned channel = first; channel < channels; channel += step) {
             load_floats(values, from + channel);
 #pragma unroll
@@ -41,7 +41,7 @@ DEVICE void forward(const T* maps, const float* weight, const float* bias, float
         }
         const float mean = group_sum(sum, group) / float(channels);
         float squares = 0.0f;
-#pragma unroll 4
+#pragma unroll 2
         for (unsigned channel = first; channel < channels; channel += step) {
             load_floats(values, from + channel);
 #pragma unroll
@@ -161,9 +161,9 @@ DEVICE void gradient_sums(const T* maps, const float* kept, const T* gradient, f
 }
 
 #define LAYER_NORM(suffix, T, WIDTH)                                                               \
-    KERNEL(256) layer_norm_##suffix(const T* maps, const float* weight, const float* bias,         \
-                                    float* kept, T* out, uint64_t rows, uint32_t channels,         \
-                                    uint32_t group, float epsilon) {                               \
+    KERNEL(256, 4) layer_norm_##suffix(const T* maps, const float* weight, const float* bias,      \
+                                       float* kept, T* out, uint64_t rows, uint32_t channels,      \
+                                       uint32_t group, float epsilon) {                            \
         forward<T, WIDTH>(maps, weight, bias, kept, out, rows, channels, group, epsilon);          \
     }                                                                                              \
     EXPORT(layer_norm_##suffix);                                                                   \

@@ -3,6 +3,8 @@
 #[cfg(feature = "cuda")]
 mod blas;
 #[cfg(feature = "cuda")]
+mod blas_lt;
+#[cfg(feature = "cuda")]
 mod dnn;
 #[cfg(test)]
 mod emulated;
@@ -63,6 +65,23 @@ pub(crate) trait Library: Gpu {
     /// The operands must reach as far as the sizes say.
     #[expect(unsafe_code, reason = "a library reads and writes wherever it is told to")]
     unsafe fn multiply<T: Stored>(&self, product: &MatrixProduct<T>) -> Result<()>;
+
+    /// A product, of which nothing is there yet, that adds a bias to each row and other maps, and
+    /// clips, in one. False, and nothing is written, if no algorithm of the library does all that.
+    ///
+    /// # Errors
+    ///
+    /// If the library refuses it.
+    ///
+    /// # Safety
+    ///
+    /// The operands must reach as far as the sizes say, and the bias have as many values as columns.
+    #[expect(unsafe_code, reason = "a library reads and writes wherever it is told to")]
+    unsafe fn multiply_finished<T: Stored>(
+        &self,
+        product: &MatrixProduct<T>,
+        finish: Finish<T>,
+    ) -> Result<bool>;
 }
 
 /// Which of a convolution's operands is computed from the other two.
@@ -111,10 +130,10 @@ pub(crate) struct Operands<T> {
     pub(crate) output: Pointer<T>,
 }
 
-/// What becomes of a convolution's sums before they are written: `relu(sums + bias + residual)`.
+/// What becomes of sums before they are written: `relu(sums + bias + residual)`.
 #[derive(Clone, Copy)]
 pub(crate) struct Finish<T> {
-    /// One value for each output channel.
+    /// One value for each output channel, or column.
     pub(crate) bias: Pointer<T>,
     /// Of the output's shape; null for none.
     pub(crate) residual: Pointer<T>,
@@ -192,5 +211,15 @@ impl Library for super::CudaGpu {
     unsafe fn multiply<T: Stored>(&self, product: &MatrixProduct<T>) -> Result<()> {
         // SAFETY: the caller's promise.
         unsafe { blas::multiply(self.device(), product) }
+    }
+
+    #[expect(unsafe_code, reason = "the operands are raw pointers")]
+    unsafe fn multiply_finished<T: Stored>(
+        &self,
+        product: &MatrixProduct<T>,
+        finish: Finish<T>,
+    ) -> Result<bool> {
+        // SAFETY: the caller's promise.
+        unsafe { blas_lt::multiply(self.device(), product, finish) }
     }
 }

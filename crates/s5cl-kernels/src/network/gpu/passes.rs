@@ -3,6 +3,7 @@
 
 use candle_core::{Result, bail};
 
+use super::linear;
 use super::on_gpu::{Norms, OnGpu};
 use super::operations::{self, Left};
 use super::room::Room;
@@ -47,8 +48,19 @@ impl<G: Library, T: Stored> Passes for OnGpu<'_, G, T> {
         out: &mut Room<G>,
     ) -> Result<()> {
         let weight = self.weight_of(self.weights, kernel.weight)?;
-        self.convolve(layer, Pass::Forward, false, [maps.pointer(), weight, out.pointer()])?;
         let (sums, residual) = (out.pointer::<T>(), residual.map(Room::pointer::<T>));
+        let operands = Operands { maps: maps.pointer(), weight, output: sums };
+        let product = linear::product(&self.pass(layer, Pass::Forward, false)?, operands);
+        if let (Some(bias), Some(product)) = (kernel.bias(), product) {
+            let bias = self.weight_of(self.weights, bias)?;
+            let residual = residual.unwrap_or(Pointer::NULL);
+            let finish = Finish { bias, residual, relu: false };
+            // SAFETY: all were allocated for the plan's shapes, as the product is.
+            if unsafe { self.gpu.multiply_finished(&product, finish)? } {
+                return Ok(());
+            }
+        }
+        self.convolve(layer, Pass::Forward, false, [maps.pointer(), weight, sums])?;
         match (kernel.bias(), residual) {
             (Some(bias), residual) => {
                 let affine = Affine { scale: Pointer::NULL, shift: self.parameters[bias] };

@@ -22,9 +22,11 @@ pub(super) struct Sizes<'a> {
     /// The gradient of each parameter.
     pub(super) parameters: Vec<usize>,
     pub(super) n_parameters: usize,
-    /// By parameter, those of convolutions in their order on the device.
+    /// By parameter, those of convolutions in their order on the device; biases too.
     weights: Vec<Option<Packed>>,
     pub(super) n_weights: usize,
+    /// The parameters that are convolutions' biases, in order.
+    pub(super) biases: Vec<usize>,
     /// Two vectors, `[2, channels]`, of each normalization.
     pub(super) norms: Vec<usize>,
     pub(super) n_norms: usize,
@@ -59,6 +61,7 @@ impl<'a> Sizes<'a> {
             n_parameters: 0,
             weights: Vec::new(),
             n_weights: 0,
+            biases: Vec::new(),
             norms: Vec::new(),
             n_norms: 0,
             first_float: first_float(&plan.layers),
@@ -70,7 +73,7 @@ impl<'a> Sizes<'a> {
                 Layer::Conv2d { kernel, .. } => {
                     sizes.take_weight(index)?;
                     if kernel.has_bias {
-                        sizes.take_parameter(map.channels);
+                        sizes.take_bias(map.channels);
                     }
                 }
                 Layer::BatchNorm { .. } => {
@@ -100,6 +103,15 @@ impl<'a> Sizes<'a> {
     fn take_parameter(&mut self, len: usize) {
         self.parameters.push(take(&mut self.n_parameters, len));
         self.weights.push(None);
+    }
+
+    /// Room for a convolution's bias, whose gradient is summed where it is trained.
+    fn take_bias(&mut self, outputs: usize) {
+        self.parameters.push(take(&mut self.n_parameters, outputs));
+        let start = take(&mut self.n_weights, outputs);
+        let bias = Packed { start, outputs, inputs: 1, taps: 1, padded_inputs: 1 };
+        self.weights.push(Some(bias));
+        self.biases.push(self.weights.len() - 1);
     }
 
     /// Room for a convolution's weight.
