@@ -127,7 +127,7 @@ impl Lt {
             return run.map(|()| true).map_err(failed);
         }
         // What the library does not take the first time it never takes.
-        let plan = Plan::new(self.handle, kind).ok().filter(|plan| {
+        let plan = Plan::new(self.handle, kind, finish.bias.address()).ok().filter(|plan| {
             // SAFETY: the caller's promise.
             unsafe { self.run(plan, product, finish) }.is_ok()
         });
@@ -216,7 +216,7 @@ unsafe fn set<V>(
 }
 
 impl Plan {
-    fn new(handle: sys::cublasLtHandle_t, kind: Kind) -> Done<Self> {
+    fn new(handle: sys::cublasLtHandle_t, kind: Kind, bias: u64) -> Done<Self> {
         use sys::cublasLtMatmulDescAttributes_t as Attribute;
         let data = match kind.stored {
             StoredType::F32 => sys::cudaDataType_t::CUDA_R_32F,
@@ -244,6 +244,8 @@ impl Plan {
             set(product, Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &operation(right))?;
             set(product, Attribute::CUBLASLT_MATMUL_DESC_TRANSB, &operation(left))?;
             set(product, Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;
+            // The heuristics want to see one.
+            set(product, Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias)?;
         }
         // As they lie in memory: a row of ours is a column of the library's.
         let of_right = if right { [depth, cols] } else { [cols, depth] };
