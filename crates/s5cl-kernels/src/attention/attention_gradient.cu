@@ -75,10 +75,9 @@ DEVICE void go_past(const Operands<T>& of, const Head& head, const Heads& heads,
         if (tile + 1 < n_tiles) fetch_others(tile + 1);
         copy_async_commit();
         if (ARE_KEYS && threadIdx.x < COLS) {
-            // A query that is not there gives weights of zero.
             const bool is_there = first + threadIdx.x < heads.n_tokens;
             const size_t at = head.rows(heads) + first + threadIdx.x;
-            memory.numbers(0)[threadIdx.x] = is_there ? of.logarithms[at] : INFINITY;
+            memory.numbers(0)[threadIdx.x] = is_there ? of.logarithms[at] : 0.0f;
             memory.numbers(1)[threadIdx.x] = is_there ? of.deltas[at] : 0.0f;
         }
         copy_async_wait<1>();

@@ -86,15 +86,26 @@ fn attention_kernels_take_wide_heads() {
 fn attention_kernels_of_large_scores_are_finite() {
     with_emulated_gpu(|gpu| {
         let of = Attention { n_tokens: 67, n_heads: 1, dim: 8 };
-        let maps: Vec<f32> = draw(1, 67 * 24).into_iter().map(|x| 1e4 * x).collect();
-        let given = gpu.upload(&maps).unwrap();
-        let out = gpu.allocate::<f32>(67 * 8).unwrap();
         let attending = Attending { batch: 1, of };
-        let logarithms = gpu.allocate::<f32>(attending.n_rows()).unwrap();
-        let (to, kept) = (out.pointer(), logarithms.pointer());
-        // SAFETY: everything was allocated for these shapes.
-        unsafe { attending.forward(gpu, given.pointer(), to, kept).unwrap() };
-        let got = gpu.download(&out);
-        assert!(got.iter().all(|value| value.is_finite()), "{got:?}");
+        let drawn: Vec<f32> = draw(1, 67 * 24).into_iter().map(|x| 1e4 * x).collect();
+        // All scores far below zero, which a key that is not there would be above.
+        let negative = (0..67 * 24).map(|i| [100.0, -100.0, 1.0][i / 8 % 3]).collect();
+        for maps in [drawn, negative] {
+            let (given, above) =
+                (gpu.upload(&maps).unwrap(), gpu.upload(&draw(2, 67 * 8)).unwrap());
+            let [out, to] = [67 * 8, 67 * 24].map(|n| gpu.allocate::<f32>(n).unwrap());
+            let [logarithms, deltas] =
+                [(); 2].map(|()| gpu.allocate::<f32>(attending.n_rows()).unwrap());
+            let operands = [given.pointer(), out.pointer(), above.pointer(), to.pointer()];
+            let (kept, room) = (logarithms.pointer(), deltas.pointer());
+            // SAFETY: everything was allocated for these shapes.
+            unsafe {
+                attending.forward(gpu, given.pointer(), out.pointer(), kept).unwrap();
+                attending.backward(gpu, operands, kept, room).unwrap();
+            }
+            for got in [gpu.download(&out), gpu.download(&to)] {
+                assert!(got.iter().all(|value| value.is_finite()), "{got:?}");
+            }
+        }
     });
 }
