@@ -1,6 +1,8 @@
 //! Smooth activations, and gates made of them, with their way back.
 
 mod curves;
+#[cfg(any(feature = "cuda", test))]
+pub(crate) mod launch;
 #[cfg(test)]
 mod tests;
 

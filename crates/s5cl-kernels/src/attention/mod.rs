@@ -3,6 +3,8 @@
 //! An image's heads are computed one after the other on one thread, some queries at a time, so that
 //! their scores, which are never stored, stay in its cache. The way back computes them once more.
 
+#[cfg(any(feature = "cuda", test))]
+pub(crate) mod launch;
 mod scores;
 #[cfg(test)]
 mod tests;

@@ -55,6 +55,16 @@ impl Rows {
         Launch { grid, ..Launch::new("batch_norm", kernel, 1, THREADS as u32) }
     }
 
+    /// Of a kernel of another module that sums rows as these do.
+    pub(crate) fn summing(
+        self,
+        module: &'static str,
+        kernel: &'static str,
+        width: usize,
+    ) -> Launch {
+        Launch { module, ..self.launch(kernel, width, SUMMING_BLOCKS) }
+    }
+
     /// Partial sums that the kernels want room for.
     pub(crate) fn n_partials(self) -> usize {
         // The kernel that takes most values at a time has the fewest tiles, and so the most blocks.

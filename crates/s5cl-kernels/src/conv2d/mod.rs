@@ -1,5 +1,7 @@
 //! Two-dimensional convolution with all three passes.
 
+#[cfg(any(feature = "cuda", test))]
+pub(crate) mod bias;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod depthwise;

@@ -31,6 +31,19 @@ template <class T, unsigned WIDTH> DEVICE void add(T* sum, const T* other, uint3
     store_floats(sum + size_t(index) * WIDTH, sums);
 }
 
+// Without a second, a copy of the first.
+template <class T, unsigned WIDTH>
+DEVICE void sum(const T* first, const T* second, T* out, uint32_t n) {
+    const uint32_t index = blockIdx.x * blockDim.x + threadIdx.x;
+    if (index >= n) return;
+    float sums[WIDTH], values[WIDTH] = {};
+    load_floats(sums, first + size_t(index) * WIDTH);
+    if (second) load_floats(values, second + size_t(index) * WIDTH);
+#pragma unroll
+    for (unsigned i = 0; i < WIDTH; ++i) sums[i] += values[i];
+    store_floats(out + size_t(index) * WIDTH, sums);
+}
+
 #define MAPS(suffix, T, WIDTH)                                                                     \
     KERNEL(256) store_maps_##suffix(const float* values, T* out, uint32_t from, uint32_t to,       \
                                     uint32_t n) {\
@@ -45,5 +58,9 @@ template <class T, unsigned WIDTH> DEVICE void add(T* sum, const T* other, uint3
     KERNEL(256) add_maps_##suffix(T* sum, const T* other, uint32_t n) {                            \
         add<T, WIDTH>(sum, other, n);                                                              \
     }                                                                                              \
-    EXPORT(add_maps_##suffix);
+    EXPORT(add_maps_##suffix);                                                                     \
+    KERNEL(256) sum_maps_##suffix(const T* first, const T* second, T* out, uint32_t n) {           \
+        sum<T, WIDTH>(first, second, out, n);                                                      \
+    }                                                                                              \
+    EXPORT(sum_maps_##suffix);
 FOR_EACH_TYPE(MAPS)

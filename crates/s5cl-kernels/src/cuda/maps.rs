@@ -96,15 +96,52 @@ pub(crate) unsafe fn add<G: Gpu, T: Stored>(
     unsafe { gpu.launch(&launch(kernel, n), &[sum.into(), other.into(), n.into()]) }
 }
 
+/// Writes the sum of two maps, or a copy of the first where the second is null.
+///
+/// # Safety
+///
+/// The pointers must reach `len` values.
+pub(crate) unsafe fn sum<G: Gpu, T: Stored>(
+    gpu: &G,
+    [first, second, out]: [Pointer<T>; 3],
+    len: usize,
+) -> Result<()> {
+    let addresses = [first, second, out].map(Pointer::address);
+    let (kernel, width) = names!("sum_maps").of::<T>(len, &addresses);
+    let n = count(len / width)?;
+    let arguments = [first.into(), second.into(), out.into(), n.into()];
+    // SAFETY: as above.
+    unsafe { gpu.launch(&launch(kernel, n), &arguments) }
+}
+
 #[cfg(test)]
 mod tests {
     use half::{bf16, f16};
 
-    use super::{Channels, add, load, store};
+    use super::{Channels, add, load, store, sum};
     use crate::checks::draw;
     use crate::cuda::Gpu;
+    use crate::cuda::Pointer;
     use crate::cuda::emulated::{EmulatedGpu, with_emulated_gpu};
     use crate::cuda::stored::Stored;
+
+    fn check_sum<T: Stored>(gpu: &EmulatedGpu, len: usize) {
+        let values =
+            [1, 2].map(|seed| -> Vec<T> { draw(seed, len).into_iter().map(T::nearest).collect() });
+        let [first, second] = values.each_ref().map(|values| gpu.upload(values).unwrap());
+        let [copy, both] = [(); 2].map(|()| gpu.allocate::<T>(len).unwrap());
+        let (a, b) = (first.pointer(), second.pointer());
+        // SAFETY: everything was allocated for so many values.
+        unsafe {
+            sum(gpu, [a, Pointer::NULL, copy.pointer()], len).unwrap();
+            sum(gpu, [a, b, both.pointer()], len).unwrap();
+        }
+        let wide = |values: Vec<T>| values.into_iter().map(T::to_f32).collect::<Vec<f32>>();
+        let [first, second] = values.map(wide);
+        assert_eq!(wide(gpu.download(&copy)), first, "{:?} {len}", T::TYPE);
+        let sums = first.iter().zip(&second).map(|(a, b)| T::nearest(a + b).to_f32());
+        assert_eq!(wide(gpu.download(&both)), sums.collect::<Vec<f32>>(), "{:?} {len}", T::TYPE);
+    }
 
     fn check<T: Stored>(gpu: &EmulatedGpu, [rows, few, many]: [usize; 3]) {
         let what = format!("{:?} {rows} x {few} of {many}", T::TYPE);
@@ -128,6 +165,17 @@ mod tests {
         assert_eq!(gpu.download(&out), expected, "{what}");
         let expected: Vec<f32> = values.iter().map(|&value| 2.0 * rounded(value)).collect();
         assert_eq!(gpu.download(&back), expected, "{what} and back");
+    }
+
+    #[test]
+    fn maps_kernels_sum_and_copy() {
+        with_emulated_gpu(|gpu| {
+            for len in [1, 8, 300, 2056] {
+                check_sum::<f32>(gpu, len);
+                check_sum::<bf16>(gpu, len);
+                check_sum::<f16>(gpu, len);
+            }
+        });
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Layer normalization over the channels of each pixel, with its way back.
 
+#[cfg(any(feature = "cuda", test))]
+pub(crate) mod launch;
 #[cfg(test)]
 mod tests;
 

@@ -26,7 +26,7 @@ pub(super) struct Layer {
     pub(super) bias: Pointer<f32>,
 }
 
-fn factor(values: Pointer<f32>, is_transposed: bool) -> Factor {
+fn factor(values: Pointer<f32>, is_transposed: bool) -> Factor<f32> {
     Factor { values, is_transposed }
 }
 
@@ -60,6 +60,7 @@ impl Layer {
             cols: out_dim,
             depth: in_dim,
             adds: has_bias,
+            rounds_factors: false,
         };
         // SAFETY: as above.
         unsafe { gpu.multiply(&product)? };
@@ -86,6 +87,7 @@ impl Layer {
             cols: in_dim,
             depth: out_dim,
             adds: false,
+            rounds_factors: false,
         };
         // SAFETY: the caller's promise.
         unsafe { gpu.multiply(&product)? };
@@ -112,6 +114,7 @@ impl Layer {
             cols: in_dim,
             depth: rows,
             adds: false,
+            rounds_factors: false,
         };
         // SAFETY: the caller's promise.
         unsafe { gpu.multiply(&product)? };

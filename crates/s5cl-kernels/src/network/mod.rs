@@ -258,7 +258,8 @@ impl Network {
     }
 
     /// Adds self-attention over the pixels of one row, the tokens. Channels are query, key and
-    /// value, each cut into `n_heads` heads; a third of them leave.
+    /// value, each cut into `n_heads` heads; a third of them leave. On CUDA devices a head has up to
+    /// 128 channels.
     ///
     /// ```text
     /// out_i = sum_j softmax_j(q_i . k_j / sqrt(head_dim)) v_j

@@ -1,5 +1,7 @@
 //! From patches of an image to tokens, and from tokens to one vector an image.
 
+#[cfg(any(feature = "cuda", test))]
+pub(crate) mod launch;
 #[cfg(test)]
 mod tests;
 

@@ -3,6 +3,8 @@
 #[cfg(feature = "cuda")]
 mod blas;
 #[cfg(feature = "cuda")]
+mod blas_lt;
+#[cfg(feature = "cuda")]
 mod dnn;
 #[cfg(test)]
 mod emulated;
@@ -52,7 +54,7 @@ pub(crate) trait Library: Gpu {
         finish: Finish<T>,
     ) -> Result<bool>;
 
-    /// A product of f32 matrices.
+    /// A product of matrices; products of numbers are summed in f32.
     ///
     /// # Errors
     ///
@@ -62,7 +64,24 @@ pub(crate) trait Library: Gpu {
     ///
     /// The operands must reach as far as the sizes say.
     #[expect(unsafe_code, reason = "a library reads and writes wherever it is told to")]
-    unsafe fn multiply(&self, product: &MatrixProduct) -> Result<()>;
+    unsafe fn multiply<T: Stored>(&self, product: &MatrixProduct<T>) -> Result<()>;
+
+    /// A product, of which nothing is there yet, that adds a bias to each row and other maps, and
+    /// clips, in one. False, and nothing is written, if no algorithm of the library does all that.
+    ///
+    /// # Errors
+    ///
+    /// If the library refuses it.
+    ///
+    /// # Safety
+    ///
+    /// The operands must reach as far as the sizes say, and the bias have as many values as columns.
+    #[expect(unsafe_code, reason = "a library reads and writes wherever it is told to")]
+    unsafe fn multiply_finished<T: Stored>(
+        &self,
+        product: &MatrixProduct<T>,
+        finish: Finish<T>,
+    ) -> Result<bool>;
 }
 
 /// Which of a convolution's operands is computed from the other two.
@@ -111,10 +130,10 @@ pub(crate) struct Operands<T> {
     pub(crate) output: Pointer<T>,
 }
 
-/// What becomes of a convolution's sums before they are written: `relu(sums + bias + residual)`.
+/// What becomes of sums before they are written: `relu(sums + bias + residual)`.
 #[derive(Clone, Copy)]
 pub(crate) struct Finish<T> {
-    /// One value for each output channel.
+    /// One value for each output channel, or column.
     pub(crate) bias: Pointer<T>,
     /// Of the output's shape; null for none.
     pub(crate) residual: Pointer<T>,
@@ -123,20 +142,23 @@ pub(crate) struct Finish<T> {
 
 /// `out = left * right`, or added to what is there; `out` is `[rows, cols]`, `depth` is summed over.
 #[derive(Clone, Copy)]
-pub(crate) struct MatrixProduct {
-    pub(crate) left: Factor,
-    pub(crate) right: Factor,
-    pub(crate) out: Pointer<f32>,
+pub(crate) struct MatrixProduct<T> {
+    pub(crate) left: Factor<T>,
+    pub(crate) right: Factor<T>,
+    pub(crate) out: Pointer<T>,
     pub(crate) rows: usize,
     pub(crate) cols: usize,
     pub(crate) depth: usize,
     pub(crate) adds: bool,
+    /// Whether factors in f32 may be rounded to the 11 bits of TF32.
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "the emulation rounds nothing"))]
+    pub(crate) rounds_factors: bool,
 }
 
 /// A matrix of a product, row by row.
 #[derive(Clone, Copy)]
-pub(crate) struct Factor {
-    pub(crate) values: Pointer<f32>,
+pub(crate) struct Factor<T> {
+    pub(crate) values: Pointer<T>,
     /// Whether the rows in memory are the columns of the product's.
     pub(crate) is_transposed: bool,
 }
@@ -186,8 +208,18 @@ impl Library for super::CudaGpu {
     }
 
     #[expect(unsafe_code, reason = "the operands are raw pointers")]
-    unsafe fn multiply(&self, product: &MatrixProduct) -> Result<()> {
+    unsafe fn multiply<T: Stored>(&self, product: &MatrixProduct<T>) -> Result<()> {
         // SAFETY: the caller's promise.
         unsafe { blas::multiply(self.device(), product) }
+    }
+
+    #[expect(unsafe_code, reason = "the operands are raw pointers")]
+    unsafe fn multiply_finished<T: Stored>(
+        &self,
+        product: &MatrixProduct<T>,
+        finish: Finish<T>,
+    ) -> Result<bool> {
+        // SAFETY: the caller's promise.
+        unsafe { blas_lt::multiply(self.device(), product, finish) }
     }
 }

@@ -85,8 +85,16 @@ fn product_of_the_emulated_gpu_is_the_definition() {
             let [left, right] = [0, 1]
                 .map(|i| Factor { values: factors[i].pointer(), is_transposed: transposed[i] });
             let out_pointer = out.pointer();
-            let product =
-                MatrixProduct { left, right, out: out_pointer, rows, cols, depth, adds: true };
+            let product = MatrixProduct {
+                left,
+                right,
+                out: out_pointer,
+                rows,
+                cols,
+                depth,
+                adds: true,
+                rounds_factors: false,
+            };
             // SAFETY: the operands are as large as the sizes say.
             unsafe { gpu.multiply(&product) }.unwrap();
             assert_close(&format!("{transposed:?}"), &gpu.download(&out), &expected, TOLERANCE);

@@ -1,11 +1,13 @@
 //! The way back over a network's layers on a GPU.
 #![expect(unsafe_code, reason = "kernels are started with raw pointers")]
 
-use candle_core::{Result, bail};
+use candle_core::Result;
 
-use super::passes::OnGpu;
+use super::on_gpu::OnGpu;
+use super::operations::{self, Left};
 use super::room::Room;
 use crate::batch_norm::launch::{Backward, Coefficients, Mask, Parameters, Rows};
+use crate::conv2d;
 use crate::cuda::library::{Library, Pass};
 use crate::cuda::maps::{self, Channels};
 use crate::cuda::stored::Stored;
@@ -27,8 +29,14 @@ impl<G: Library, T: Stored> BackwardPasses for OnGpu<'_, G, T> {
         Ok(())
     }
 
-    fn bias_gradient(&mut self, layer: usize, _bias: usize, _gradient: &Room<G>) -> Result<()> {
-        bail!("network: layer {layer} has a bias, which has no kernel for CUDA devices")
+    fn bias_gradient(&mut self, layer: usize, bias: usize, gradient: &Room<G>) -> Result<()> {
+        let (shape, above) = (self.sizes.rows(layer), gradient.pointer::<T>());
+        let to = self.gradients()?.of(self.sizes, bias);
+        // SAFETY: everything was allocated for the layer's shape or its channels, and the scratch
+        // for the largest layer.
+        unsafe { conv2d::bias::bias_gradient(self.gpu, above, shape, self.scratch, to)? };
+        self.has_gradient[bias] = true;
+        Ok(())
     }
 
     fn input_gradient(
@@ -138,14 +146,14 @@ impl<G: Library, T: Stored> BackwardPasses for OnGpu<'_, G, T> {
 
     fn operation_gradient(
         &mut self,
-        _layer: usize,
+        layer: usize,
         step: Step,
-        _kept: Room<G>,
-        _maps: &Room<G>,
-        _other: Option<&Room<G>>,
-        _gradient: Room<G>,
+        kept: Left<G>,
+        maps: &Room<G>,
+        other: Option<&Room<G>>,
+        gradient: Room<G>,
     ) -> Result<(Room<G>, Option<Room<G>>)> {
-        bail!("network: {:?} has no kernel for CUDA devices", step.operation)
+        operations::backward(self, layer, step, kept, (maps, other), gradient)
     }
 
     fn add(&mut self, layer: usize, sum: &mut Room<G>, gradient: &Room<G>) -> Result<()> {

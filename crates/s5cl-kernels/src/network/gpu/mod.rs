@@ -5,7 +5,10 @@
 #![expect(unsafe_code, reason = "kernels are started with raw pointers")]
 
 mod backward;
+mod linear;
+mod on_gpu;
 mod operands;
+mod operations;
 mod passes;
 mod room;
 mod sizes;
@@ -15,13 +18,15 @@ use candle_core::Result;
 use super::backward::{Wanted, backward};
 use super::buffers::Buffers;
 use super::forward::{self, Tape};
+use super::operation::Operation;
 use super::plan::{Layer, Plan};
 use crate::batch_norm::launch::{Known, Parameters, Rows, Scratch, Statistics, known};
 use crate::cuda::library::Library;
 use crate::cuda::maps::{self, Channels};
 use crate::cuda::stored::Stored;
 use crate::cuda::{Gpu, Memory, Pointer};
-use passes::{Gradients, Norms, OnGpu};
+use on_gpu::{Gradients, Norms, OnGpu};
+use operations::Left;
 use room::Room;
 use sizes::Sizes;
 
@@ -49,7 +54,7 @@ pub(super) struct Trained<G: Gpu> {
 
 /// What is kept for the way back.
 pub(super) struct Kept<G: Gpu> {
-    tape: Tape<Room<G>, Room<G>, Room<G>, Room<G>>,
+    tape: Tape<Room<G>, Room<G>, Room<G>, Left<G>>,
     weights: Room<G>,
 }
 
@@ -196,8 +201,8 @@ impl<G: Library> Run<'_, G> {
         walk: impl FnOnce(&mut OnGpu<'_, G, T>) -> Result<R>,
     ) -> Result<R> {
         let layers = self.plan.layers.iter().enumerate();
-        let normalized = layers.filter(|(_, layer)| matches!(layer, Layer::BatchNorm { .. }));
-        let shapes: Vec<Rows> = normalized.map(|(index, _)| sizes.rows(index)).collect();
+        let summed = layers.filter(|(_, layer)| sums_rows(layer));
+        let shapes: Vec<Rows> = summed.map(|(index, _)| sizes.rows(index)).collect();
         let most = |of: fn(Rows) -> usize| shapes.iter().map(|&shape| of(shape)).max().unwrap_or(0);
         let partials = self.buffers.room::<f32>(self.gpu, most(Rows::n_partials))?;
         let mut counters = self.buffers.room::<u32>(self.gpu, most(Rows::n_counters))?;
@@ -217,5 +222,15 @@ impl<G: Library> Run<'_, G> {
         self.buffers.put(partials);
         self.buffers.put(counters);
         walked
+    }
+}
+
+/// Whether sums over the rows of a layer are taken on the way forth or back.
+fn sums_rows(layer: &Layer) -> bool {
+    match layer {
+        Layer::BatchNorm { .. } => true,
+        Layer::Conv2d { kernel, .. } => kernel.has_bias,
+        Layer::Operation { operation, .. } => matches!(operation, Operation::LayerNorm { .. }),
+        Layer::Images | Layer::MaxPool2d { .. } | Layer::GlobalAveragePool { .. } => false,
     }
 }

@@ -5,7 +5,7 @@
 use candle_core::Result;
 
 use super::Run;
-use super::passes::Gradients;
+use super::on_gpu::Gradients;
 use super::room::Room;
 use super::sizes::Sizes;
 use crate::conv2d::launch::{Weight, pack, unpack};
@@ -18,7 +18,7 @@ use crate::network::plan::{Kernel, Layer};
 
 impl<G: Library> Run<'_, G> {
     /// The weights of all convolutions in their order on the device, with the scale of a known
-    /// normalization that is computed with the convolution.
+    /// normalization that is computed with the convolution; and their biases.
     pub(super) fn packed<T: Stored>(
         &mut self,
         sizes: &Sizes<'_>,
@@ -34,7 +34,9 @@ impl<G: Library> Run<'_, G> {
             let packed = sizes.weight(weight, self.parameters[weight], weights.pointer())?;
             Some(Weight { scale: scale.unwrap_or(Pointer::NULL), ..packed })
         };
-        let all: Vec<Weight<T>> = layers.iter().enumerate().filter_map(of).collect();
+        let bias = |&bias: &usize| sizes.weight(bias, self.parameters[bias], weights.pointer());
+        let biases = sizes.biases.iter().filter_map(bias);
+        let all: Vec<Weight<T>> = layers.iter().enumerate().filter_map(of).chain(biases).collect();
         // SAFETY: the parameters have the plan's shapes, and there is room for all weights.
         unsafe { pack(self.gpu, &all)? };
         Ok(weights)
@@ -49,7 +51,8 @@ impl<G: Library> Run<'_, G> {
     ) -> Result<()> {
         let of = |(index, start): (usize, &Option<usize>)| {
             let trained = gradients.of_parameters.offset((*start)?);
-            sizes.weight(index, trained, gradients.of_weights)
+            let is_bias = sizes.biases.binary_search(&index).is_ok();
+            sizes.weight(index, trained, gradients.of_weights).filter(|_| !is_bias)
         };
         let all: Vec<Weight<T>> = starts.iter().enumerate().filter_map(of).collect();
         // SAFETY: there is room for the gradients of all parameters in either order.

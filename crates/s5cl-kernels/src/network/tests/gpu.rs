@@ -1,23 +1,16 @@
 //! Networks on an emulated GPU against the reference.
-#![expect(unsafe_code, reason = "operands are raw pointers")]
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::Result;
 use half::{bf16, f16};
 
 use super::cases::{Case, residual, small, wide};
+use super::on_gpu::{OnGpu, assert_near};
 use super::reference::{Moments, len};
 use super::values::{STATISTIC, VALUE, drawn, moments_of, other_statistics};
-use crate::batch_norm::launch::Statistics;
 use crate::checks::{assert_close, assert_within, draw};
 use crate::cuda::emulated::{EmulatedGpu, with_emulated_gpu};
 use crate::cuda::stored::{Stored, StoredType};
-use crate::cuda::{Gpu, Memory, Pointer};
 use crate::network::backward::Wanted;
-use crate::network::buffers::Buffers;
-use crate::network::gpu::{OfParameters, Run, Trained};
-use crate::network::plan::Plan;
-
-type Values = Memory<EmulatedGpu, f32>;
 
 /// Distances from the reference that are allowed, against the reference's own length: twice what is
 /// measured. 16 bits round every map of a dozen layers.
@@ -40,76 +33,15 @@ impl Distances {
     }
 }
 
-fn singles(values: &[f64]) -> Vec<f32> {
-    values.iter().map(|&value| value as f32).collect()
-}
-
-/// Fails unless the values are the reference's, but for what the type allows.
-fn assert_near<T: Stored>(what: &str, got: &[f32], expected: &[f64], single: f64, other: f64) {
-    if T::TYPE == StoredType::F32 {
-        return assert_close(what, got, expected, single);
-    }
-    assert_eq!(got.len(), expected.len(), "{what}");
-    let length = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
-    let error = length(&mut got.iter().zip(expected).map(|(&got, e)| f64::from(got) - e));
-    let most = other * length(&mut expected.iter().copied());
-    assert!(error <= most, "{:?} {what}: {error} from the reference, {most} allowed", T::TYPE);
-}
-
-/// A network on a GPU: its shapes and operands.
-struct OnGpu<'a> {
-    gpu: &'a EmulatedGpu,
-    plan: Plan,
-    images: Values,
-    _parameters: Vec<Values>,
-    pointers: Vec<Pointer<f32>>,
-    buffers: Buffers<Memory<EmulatedGpu, u8>>,
-}
-
-impl<'a> OnGpu<'a> {
-    fn new(gpu: &'a EmulatedGpu, case: &Case) -> Result<Self> {
-        let (images, parameters) = drawn(&case.plain);
-        let shapes = case.plain.parameters();
-        let tensor = |shape: &Vec<usize>| Tensor::zeros(&shape[..], DType::F32, &Device::Cpu);
-        let tensors: Vec<Tensor> = shapes.iter().map(tensor).collect::<Result<_>>()?;
-        let tensors: Vec<&Tensor> = tensors.iter().collect();
-        let network = case.plain.network();
-        let plan = Plan::new(&network.layers, &case.plain.images, &tensors)?;
-        let parameters: Vec<Values> =
-            parameters.iter().map(|p| gpu.upload(&singles(p))).collect::<Result<_>>()?;
-        let pointers = parameters.iter().map(Memory::pointer).collect();
-        let images = gpu.upload(&singles(&images))?;
-        let buffers = Buffers::default();
-        Ok(Self { gpu, plan, images, _parameters: parameters, pointers, buffers })
-    }
-
-    fn run(&mut self) -> Run<'_, EmulatedGpu> {
-        let Self { gpu, plan, pointers, buffers, .. } = self;
-        Run { gpu, plan, parameters: pointers, rounds_factors: false, buffers }
-    }
-
-    fn train<T: Stored>(&mut self) -> Trained<EmulatedGpu> {
-        let images = self.images.pointer();
-        // SAFETY: the operands have the plan's shapes.
-        unsafe { self.run().train::<T>(images) }.unwrap()
-    }
-
-    fn backward<T: Stored>(
-        &mut self,
-        trained: Trained<EmulatedGpu>,
-        above: &[f32],
-        wanted: &Wanted,
-    ) -> OfParameters<EmulatedGpu> {
-        let above = self.gpu.upload(above).unwrap();
-        // SAFETY: the operands have the plan's shapes, the gradient that of the result.
-        unsafe { self.run().backward::<T>(trained.kept, above.pointer(), wanted) }.unwrap()
-    }
-
-    fn evaluate<T: Stored>(&mut self, known: &[Statistics]) -> Values {
-        let images = self.images.pointer();
-        // SAFETY: the operands have the plan's shapes.
-        unsafe { self.run().evaluate::<T>(images, known) }.unwrap()
-    }
+fn of_case<'a>(gpu: &'a EmulatedGpu, case: &Case) -> Result<OnGpu<'a>> {
+    let (images, parameters) = drawn(&case.plain);
+    let singles =
+        |values: &Vec<f64>| values.iter().map(|&value| value as f32).collect::<Vec<f32>>();
+    let shapes = case.plain.parameters();
+    let parameters: Vec<(Vec<usize>, Vec<f32>)> =
+        shapes.into_iter().zip(parameters.iter().map(singles)).collect();
+    let images = (case.plain.images, singles(&images));
+    OnGpu::new(gpu, &case.plain.network(), &images, &parameters)
 }
 
 fn check<T: Stored>(gpu: &EmulatedGpu, case: &Case) -> Result<()> {
@@ -119,7 +51,7 @@ fn check<T: Stored>(gpu: &EmulatedGpu, case: &Case) -> Result<()> {
     let (images, parameters) = drawn(plain);
     let pass = plain.forward(&images, &parameters, None);
     let expected = pass.maps.last().unwrap();
-    let mut on_gpu = OnGpu::new(gpu, case)?;
+    let mut on_gpu = of_case(gpu, case)?;
     let wanted = Wanted { images: true, parameters: vec![true; parameters.len()] };
     let above = draw(2, expected.len());
     let wide: Vec<f64> = above.iter().map(|&value| f64::from(value)).collect();
@@ -176,17 +108,9 @@ fn check_evaluation<T: Stored>(case: &Case, on_gpu: &mut OnGpu<'_>, distance: f6
     let (images, parameters) = drawn(&case.plain);
     let other = other_statistics(&case.plain.forward(&images, &parameters, None).moments);
     let known: Vec<Moments> = other.iter().map(moments_of).collect();
-    let upload = |values: &Vec<f32>| on_gpu.gpu.upload(values).unwrap();
-    let memory: Vec<[Values; 2]> =
-        other.iter().map(|[mean, variance]| [upload(mean), upload(variance)]).collect();
-    let statistics = memory
-        .iter()
-        .map(|[mean, variance]| Statistics { mean: mean.pointer(), variance: variance.pointer() });
-    let statistics: Vec<Statistics> = statistics.collect();
-    let got = on_gpu.evaluate::<T>(&statistics);
+    let got = on_gpu.evaluate::<T>(&other);
     let expected = case.plain.forward(&images, &parameters, Some(&known));
     let what = format!("{}: evaluation", case.name);
-    let got = on_gpu.gpu.download(&got);
     assert_near::<T>(&what, &got, expected.maps.last().unwrap(), VALUE, distance);
 }
 
@@ -222,8 +146,8 @@ fn network_on_a_gpu_is_near_the_reference_in_16_bits() {
 fn network_on_a_gpu_computes_the_gradients_that_are_wanted() {
     with_emulated_gpu(|gpu| {
         let case = residual([2, 33, 26, 3]);
-        let mut on_gpu = OnGpu::new(gpu, &case).unwrap();
-        let wanted: Vec<bool> = (0..on_gpu.pointers.len()).map(|i| i % 3 == 1).collect();
+        let mut on_gpu = of_case(gpu, &case).unwrap();
+        let wanted: Vec<bool> = (0..on_gpu.n_parameters()).map(|i| i % 3 == 1).collect();
         let trained = on_gpu.train::<f32>();
         let above = draw(2, trained.result.len());
         let wanted = Wanted { images: false, parameters: wanted };

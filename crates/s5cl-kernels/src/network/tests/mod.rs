@@ -3,5 +3,8 @@
 mod cases;
 mod contract;
 mod gpu;
+mod gpu_layers;
+mod layer_cases;
+mod on_gpu;
 mod reference;
 mod values;
