@@ -23,16 +23,15 @@ impl WithSimd for Softmax<'_> {
         for row in self.scores.chunks_exact_mut(self.n_tokens) {
             let most = row.iter().copied().fold(f32::NEG_INFINITY, larger);
             let largest = simd.splat_f32s(most);
-            let power = |score| exp2(simd, simd.mul_f32s(simd.sub_f32s(score, largest), factor));
             let mut sums = simd.splat_f32s(0.0);
             let (vectors, tail) = S::as_mut_simd_f32s(row);
             for vector in vectors.iter_mut() {
-                *vector = power(*vector);
+                *vector = power(simd, *vector, largest, factor);
                 sums = simd.add_f32s(sums, *vector);
             }
             let mut sum = simd.reduce_sum_f32s(sums);
             if !tail.is_empty() {
-                let powers = power(read(simd, tail));
+                let powers = power(simd, read(simd, tail), largest, factor);
                 write(simd, tail, powers);
                 sum += tail.iter().sum::<f32>();
             }
@@ -47,6 +46,12 @@ impl WithSimd for Softmax<'_> {
             tail.iter_mut().for_each(|value| *value /= sum);
         }
     }
+}
+
+/// `2^((score - largest) * factor)`.
+#[inline(always)]
+fn power<S: Simd>(simd: S, score: S::f32s, largest: S::f32s, factor: S::f32s) -> S::f32s {
+    exp2(simd, simd.mul_f32s(simd.sub_f32s(score, largest), factor))
 }
 
 /// The larger of two scores; NaN, if one of them is.

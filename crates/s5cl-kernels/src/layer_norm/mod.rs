@@ -89,13 +89,9 @@ impl WithSimd for Forward<'_> {
         let channels = weight.len();
         let rows = self.maps.chunks_exact(channels).zip(self.kept.chunks_exact_mut(KEPT));
         for (out, (row, kept)) in self.out.chunks_exact_mut(channels).zip(rows) {
-            let mean = sum(simd, row, |x| x) / channels as f32;
+            let mean = sum(simd, row) / channels as f32;
             let center = simd.splat_f32s(mean);
-            // What fills up the last vector must not count: it is the mean itself.
-            let squares = sum_filled(simd, row, mean, |x| {
-                let centered = simd.sub_f32s(x, center);
-                simd.mul_f32s(centered, centered)
-            });
+            let squares = sum_of_squares(simd, row, mean);
             let variance = f64::from(squares) / channels as f64;
             let inverse = (variance + epsilon).sqrt().recip() as f32;
             kept.copy_from_slice(&[mean, inverse]);
@@ -131,11 +127,10 @@ impl WithSimd for Backward<'_> {
         let rows = self.maps.chunks_exact(channels).zip(self.kept.chunks_exact(KEPT));
         for (gradient, (row, kept)) in self.gradient.chunks_exact_mut(channels).zip(rows) {
             let (mean, inverse) = (simd.splat_f32s(kept[0]), simd.splat_f32s(kept[1]));
-            let normal = |x| simd.mul_f32s(simd.sub_f32s(x, mean), inverse);
             let (mut sums, mut products) = (simd.splat_f32s(0.0), simd.splat_f32s(0.0));
             for at in (0..channels).step_by(S::F32_LANES) {
                 let range = at..(at + S::F32_LANES).min(channels);
-                let x = normal(read(simd, &row[range.clone()]));
+                let x = normal(simd, read(simd, &row[range.clone()]), mean, inverse);
                 let g = read(simd, &gradient[range.clone()]);
                 let bias = &mut self.bias[range.clone()];
                 let sum = simd.add_f32s(read(simd, bias), g);
@@ -152,7 +147,7 @@ impl WithSimd for Backward<'_> {
             let product = simd.splat_f32s(simd.reduce_sum_f32s(products) / n);
             for at in (0..channels).step_by(S::F32_LANES) {
                 let range = at..(at + S::F32_LANES).min(channels);
-                let x = normal(read(simd, &row[range.clone()]));
+                let x = normal(simd, read(simd, &row[range.clone()]), mean, inverse);
                 let gradient = &mut gradient[range.clone()];
                 let scaled =
                     simd.mul_f32s(read(simd, gradient), read(simd, &self.norm.weight[range]));
@@ -164,24 +159,38 @@ impl WithSimd for Backward<'_> {
 }
 
 #[inline(always)]
-fn sum<S: Simd>(simd: S, row: &[f32], of: impl Fn(S::f32s) -> S::f32s) -> f32 {
-    sum_filled(simd, row, 0.0, of)
+fn normal<S: Simd>(simd: S, x: S::f32s, mean: S::f32s, inverse: S::f32s) -> S::f32s {
+    simd.mul_f32s(simd.sub_f32s(x, mean), inverse)
 }
 
-/// The sum of a function of all values, four vectors at a time; `of(filling)` must be 0.
+/// Sums that are taken side by side, so that none waits for the one before.
+const N_SUMS: usize = 4;
+
 #[inline(always)]
-fn sum_filled<S: Simd>(simd: S, row: &[f32], filling: f32, of: impl Fn(S::f32s) -> S::f32s) -> f32 {
+fn sum<S: Simd>(simd: S, row: &[f32]) -> f32 {
+    let mut sums = [simd.splat_f32s(0.0); N_SUMS];
+    for (at, values) in row.chunks(S::F32_LANES).enumerate() {
+        let sum = &mut sums[at % N_SUMS];
+        *sum = simd.add_f32s(*sum, read(simd, values));
+    }
+    total(simd, sums)
+}
+
+/// The sum of the squared distances from the mean.
+#[inline(always)]
+fn sum_of_squares<S: Simd>(simd: S, row: &[f32], mean: f32) -> f32 {
+    let center = simd.splat_f32s(mean);
+    let mut sums = [simd.splat_f32s(0.0); N_SUMS];
     let (vectors, tail) = S::as_simd_f32s(row);
-    let mut sums = [simd.splat_f32s(0.0); 4];
     for (at, &vector) in vectors.iter().enumerate() {
-        sums[at % 4] = simd.add_f32s(sums[at % 4], of(vector));
+        let (sum, centered) = (&mut sums[at % N_SUMS], simd.sub_f32s(vector, center));
+        *sum = simd.mul_add_e_f32s(centered, centered, *sum);
     }
-    if !tail.is_empty() {
-        let mut last = simd.splat_f32s(filling);
-        let lanes: &mut [f32] = pulp::bytemuck::cast_slice_mut(std::slice::from_mut(&mut last));
-        lanes[..tail.len()].copy_from_slice(tail);
-        sums[0] = simd.add_f32s(sums[0], of(last));
-    }
-    let [a, b, c, d] = sums;
+    let of_tail = tail.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>();
+    total(simd, sums) + of_tail
+}
+
+#[inline(always)]
+fn total<S: Simd>(simd: S, [a, b, c, d]: [S::f32s; N_SUMS]) -> f32 {
     simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d)))
 }
