@@ -35,6 +35,14 @@ impl Activation {
         });
     }
 
+    /// Puts the function's values in the place of the maps.
+    pub(crate) fn apply(self, maps: &mut [f32]) {
+        maps.par_chunks_mut(BLOCK_VALUES).for_each(|maps| match self {
+            Self::Gelu => simd::dispatch(InPlace { curve: Gelu, maps }),
+            Self::Silu => simd::dispatch(InPlace { curve: Silu, maps }),
+        });
+    }
+
     /// Multiplies the gradient by the function's slope at the maps.
     pub(crate) fn backward(self, maps: &[f32], gradient: &mut [f32]) {
         let blocks = gradient.par_chunks_mut(BLOCK_VALUES).zip(maps.par_chunks(BLOCK_VALUES));
@@ -60,6 +68,23 @@ impl<C: Curve> WithSimd for Values<'_, C> {
         for (out, maps) in vectors {
             let value = self.curve.value(simd, read(simd, maps));
             write(simd, out, value);
+        }
+    }
+}
+
+struct InPlace<'a, C> {
+    curve: C,
+    maps: &'a mut [f32],
+}
+
+impl<C: Curve> WithSimd for InPlace<'_, C> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        for maps in self.maps.chunks_mut(S::F32_LANES) {
+            let value = self.curve.value(simd, read(simd, maps));
+            write(simd, maps, value);
         }
     }
 }

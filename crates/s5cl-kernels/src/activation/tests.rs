@@ -59,6 +59,9 @@ fn activation_values_and_slopes_are_the_formulas() {
             activation.forward(&maps, &mut out);
             let expected: Vec<f64> = wide(&maps).iter().map(|&x| value(activation, x)).collect();
             assert_within(&format!("{activation:?}"), &out, &expected, ERROR);
+            let mut in_place = maps.clone();
+            activation.apply(&mut in_place);
+            assert_eq!(in_place, out, "{activation:?}");
             let mut gradient = vec![-2.0; maps.len()];
             activation.backward(&maps, &mut gradient);
             let slopes = wide(&maps).into_iter().map(|x| -2.0 * slope(activation, x));

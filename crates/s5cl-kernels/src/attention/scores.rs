@@ -21,7 +21,7 @@ impl WithSimd for Softmax<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let factor = simd.splat_f32s(self.scale * LOG2_E);
         for row in self.scores.chunks_exact_mut(self.n_tokens) {
-            let most = row.iter().copied().fold(f32::NEG_INFINITY, larger);
+            let (most, is_finite) = largest(simd, row);
             let largest = simd.splat_f32s(most);
             let mut sums = simd.splat_f32s(0.0);
             let (vectors, tail) = S::as_mut_simd_f32s(row);
@@ -36,8 +36,8 @@ impl WithSimd for Softmax<'_> {
                 sum += tail.iter().sum::<f32>();
             }
             // What exp2 makes of NaN is unspecified.
-            if most.is_nan() {
-                sum = most;
+            if !is_finite {
+                sum = f32::NAN;
             }
             let inverse = simd.splat_f32s(sum.recip());
             for vector in vectors.iter_mut() {
@@ -54,10 +54,20 @@ fn power<S: Simd>(simd: S, score: S::f32s, largest: S::f32s, factor: S::f32s) ->
     exp2(simd, simd.mul_f32s(simd.sub_f32s(score, largest), factor))
 }
 
-/// The larger of two scores; NaN, if one of them is.
+/// The largest of some scores, and whether all are finite.
 #[inline(always)]
-fn larger(one: f32, other: f32) -> f32 {
-    if other > one || other.is_nan() { other } else { one }
+fn largest<S: Simd>(simd: S, row: &[f32]) -> (f32, bool) {
+    let zero = simd.splat_f32s(0.0);
+    let (mut most, mut products) = (simd.splat_f32s(f32::NEG_INFINITY), zero);
+    let (vectors, tail) = S::as_simd_f32s(row);
+    for &scores in vectors {
+        most = simd.max_f32s(most, scores);
+        // Zero times what is not finite is no number.
+        products = simd.mul_add_e_f32s(scores, zero, products);
+    }
+    let of_tail = tail.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let is_finite = simd.reduce_sum_f32s(products) == 0.0 && tail.iter().all(|s| s.is_finite());
+    (simd.reduce_max_f32s(most).max(of_tail), is_finite)
 }
 
 /// From the gradients of the weights, which softmax gave, to those of the scores, in place:

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::geometry::{Axis, Geometry, Map};
 use crate::panels::Panels;
 use crate::product::{Finish, Product, Segment, Start};
-use crate::simd;
+use crate::{linear, simd};
 
 /// Pixels of a part: enough rows for full tiles, few enough for a part to stay in cache.
 const PART_PIXELS: usize = 384;
@@ -77,6 +77,17 @@ impl Direct {
 
     /// Computes the whole target; `finish`'s other start is of the target's length.
     pub(crate) fn run(&self, source: &[f32], target: &mut [f32], finish: Finish<'_>) {
+        self.run_then(source, target, finish, |_| ());
+    }
+
+    /// [`Self::run`], and something with each part of the target while it is in cache.
+    pub(crate) fn run_then(
+        &self,
+        source: &[f32],
+        target: &mut [f32],
+        finish: Finish<'_>,
+        then: impl Fn(&mut [f32]) + Sync,
+    ) {
         assert_eq!(source.len(), self.batch * self.source.len(), "values of the source");
         assert_eq!(target.len(), self.batch * self.target.len(), "values of the target");
         let row_len = self.target.width * self.target.channels;
@@ -90,6 +101,7 @@ impl Direct {
                 Start::Zero | Start::Output => finish,
             };
             self.part(source, out, part * part_rows, finish);
+            then(out);
         });
     }
 
@@ -179,6 +191,9 @@ fn pack_forward(geometry: &Geometry, taps: &[usize], group: usize, weight: &[f32
     let (n_taps, inputs, outputs) =
         (geometry.taps(), geometry.group_inputs(), geometry.group_outputs());
     let weight = of_group(geometry, group, weight);
+    if n_taps == 1 {
+        return linear::turned(weight, inputs, outputs);
+    }
     let mut panels = Panels::new(simd::arch(), taps.len() * inputs, outputs);
     let width = panels.width();
     let panels_mut: Vec<(usize, &mut [f32])> = panels.panels_mut().collect();
@@ -205,6 +220,9 @@ fn pack_backward(geometry: &Geometry, taps: &[usize], group: usize, weight: &[f3
     let (n_taps, inputs, outputs) =
         (geometry.taps(), geometry.group_inputs(), geometry.group_outputs());
     let weight = of_group(geometry, group, weight);
+    if n_taps == 1 {
+        return linear::upright(weight, inputs, outputs);
+    }
     let mut panels = Panels::new(simd::arch(), taps.len() * outputs, inputs);
     let width = panels.width();
     let panels_mut: Vec<(usize, &mut [f32])> = panels.panels_mut().collect();

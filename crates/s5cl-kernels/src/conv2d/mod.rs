@@ -18,6 +18,7 @@ mod tests;
 use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 
+use crate::activation::Activation;
 use crate::product::Finish;
 use crate::values::{Values, operand};
 use crate::winograd::{self, Winograd};
@@ -154,6 +155,24 @@ pub(crate) fn forward(
         Winograd::forward(geometry, weight).run(maps, out, finish);
     } else {
         Direct::forward(geometry, weight).run(maps, out, finish);
+    }
+}
+
+/// [`forward`], and an activation of what it gives.
+pub(crate) fn forward_activated(
+    geometry: &Geometry,
+    maps: &[f32],
+    weight: &[f32],
+    out: &mut [f32],
+    finish: Finish<'_>,
+    activation: Activation,
+) {
+    if depthwise::is_depthwise(geometry) || winograd::pays(geometry) {
+        forward(geometry, maps, weight, out, finish);
+        activation.apply(out);
+    } else {
+        let direct = Direct::forward(geometry, weight);
+        direct.run_then(maps, out, finish, |part| activation.apply(part));
     }
 }
 

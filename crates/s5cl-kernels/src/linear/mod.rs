@@ -177,7 +177,7 @@ fn product(lhs: &[f32], rhs: &Panels, affine: Option<&Affine>) -> Vec<f32> {
 }
 
 /// The weight with rows by input and columns by output.
-fn turned(weight: &[f32], in_dim: usize, out_dim: usize) -> Panels {
+pub(crate) fn turned(weight: &[f32], in_dim: usize, out_dim: usize) -> Panels {
     packed(in_dim, out_dim, |first, n_cols, width, panel| {
         for block in (0..in_dim).step_by(PACK_INPUTS) {
             let block = block..(block + PACK_INPUTS).min(in_dim);
@@ -192,7 +192,7 @@ fn turned(weight: &[f32], in_dim: usize, out_dim: usize) -> Panels {
 }
 
 /// The weight as it is, with rows by output and columns by input.
-fn upright(weight: &[f32], in_dim: usize, out_dim: usize) -> Panels {
+pub(crate) fn upright(weight: &[f32], in_dim: usize, out_dim: usize) -> Panels {
     packed(out_dim, in_dim, |first, n_cols, width, panel| {
         for (row, weights) in panel.chunks_exact_mut(width).zip(weight.chunks_exact(in_dim)) {
             row[..n_cols].copy_from_slice(&weights[first..first + n_cols]);

@@ -2,11 +2,12 @@
 
 mod operations;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::buffers::Buffers;
 use super::forward::Tape;
+use super::operation::Operation;
 use super::passes::{BackwardPasses, Into, Passes, Step};
 use super::plan::{Kernel, Normalization, Plan};
 use crate::batch_norm::affine::{Affine, Mask};
@@ -145,6 +146,26 @@ impl Passes for Cpu<'_> {
         let affine = self.affine(norm)?;
         let finish = Finish { start: start(residual), affine: Some(&affine), relu: norm.relu };
         conv2d::forward(self.plan.geometry(layer)?, maps, &self.parameters[weight], out, finish);
+        Ok(())
+    }
+
+    /// The activation follows the convolution part by part.
+    fn activated_convolution(
+        &mut self,
+        (convolution, kernel): (usize, Kernel),
+        (layer, step): (usize, Step),
+        maps: &Vec<f32>,
+        residual: Option<&Vec<f32>>,
+        out: &mut Vec<f32>,
+    ) -> Result<()> {
+        let Operation::Activation(activation) = step.operation else {
+            bail!("network: layer {layer} is no activation")
+        };
+        let bias = kernel.bias().map(|bias| Affine::shift(&self.parameters[bias]));
+        let finish = Finish { start: start(residual), affine: bias.as_ref(), relu: false };
+        let (geometry, weight) =
+            (self.plan.geometry(convolution)?, &self.parameters[kernel.weight]);
+        conv2d::forward_activated(geometry, maps, weight, out, finish, activation);
         Ok(())
     }
 

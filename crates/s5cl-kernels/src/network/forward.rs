@@ -2,6 +2,7 @@
 
 use candle_core::Result;
 
+use super::operation::Operation;
 use super::passes::{Passes, Step};
 #[cfg(any(feature = "cuda", test))]
 use super::plan::Normalization;
@@ -61,7 +62,7 @@ pub(super) fn train<P: Passes>(passes: &mut P, images: P::Maps) -> Result<TapeOf
     Ok(Tape { values, norms, winners, kept })
 }
 
-/// A pass that only computes: each batch normalization that is a convolution's only reader is
+/// A pass that only computes: each batch normalization or activation that is a convolution's only reader is
 /// computed with it.
 pub(super) fn evaluate<P: Passes>(passes: &mut P, images: P::Maps) -> Result<P::Maps> {
     let layers = passes.plan().layers.clone();
@@ -114,8 +115,26 @@ pub(super) fn evaluate<P: Passes>(passes: &mut P, images: P::Maps) -> Result<P::
             }
             Layer::Operation { input, other, operation, parameters } => {
                 let step = Step { operation, input, parameters };
-                let other = other.map(given).transpose()?;
-                passes.operation(index, step, given(input)?, other, &mut out)?;
+                match layers[input] {
+                    Layer::Conv2d { input: before, residual, kernel, .. }
+                        if readers.is_computed_by_reader(&layers, input) =>
+                    {
+                        let (convolution, maps) = ((input, kernel), given(before)?);
+                        let residual = residual.map(given).transpose()?;
+                        let step = (index, step);
+                        passes.activated_convolution(
+                            convolution,
+                            step,
+                            maps,
+                            residual,
+                            &mut out,
+                        )?;
+                    }
+                    _ => {
+                        let other = other.map(given).transpose()?;
+                        passes.operation(index, step, given(input)?, other, &mut out)?;
+                    }
+                }
             }
         }
         values.push(Some(out));
@@ -171,14 +190,20 @@ impl Readers {
         readers
     }
 
-    /// Whether a layer is a convolution, with nothing behind it, that only a batch normalization
-    /// reads.
+    /// Whether a layer is a convolution that only an activation reads or, where nothing is behind
+    /// it, only a batch normalization.
     fn is_computed_by_reader(&self, layers: &[Layer], layer: usize) -> bool {
         let reader = layers[self.only_reader[layer]];
-        matches!(layers[layer], Layer::Conv2d { residual: None, kernel, .. } if !kernel.has_bias)
-            && self.count[layer] == 1
-            && matches!(reader, Layer::BatchNorm { input, residual, .. }
-                if input == layer && residual != Some(layer))
+        let Layer::Conv2d { residual, kernel, .. } = layers[layer] else { return false };
+        self.count[layer] == 1
+            && match reader {
+                Layer::BatchNorm { input, residual: other, .. } => {
+                    let is_plain = residual.is_none() && !kernel.has_bias;
+                    is_plain && input == layer && other != Some(layer)
+                }
+                Layer::Operation { operation: Operation::Activation(_), .. } => true,
+                _ => false,
+            }
     }
 
     /// The batch normalization with which a convolution is computed.

@@ -69,6 +69,22 @@ pub(super) trait Passes {
         out: &mut Self::Maps,
     ) -> Result<()>;
 
+    /// A convolution, the layer and its kernel, whose only reader is the activation of this layer.
+    fn activated_convolution(
+        &mut self,
+        (convolution, kernel): (usize, Kernel),
+        (layer, step): (usize, Step),
+        maps: &Self::Maps,
+        residual: Option<&Self::Maps>,
+        out: &mut Self::Maps,
+    ) -> Result<()> {
+        let mut sums = self.room(convolution)?;
+        self.convolution(convolution, kernel, maps, residual, &mut sums)?;
+        self.operation(layer, step, &sums, None, out)?;
+        self.give(sums);
+        Ok(())
+    }
+
     /// A max pool for the way back.
     fn max_pool(
         &mut self,
