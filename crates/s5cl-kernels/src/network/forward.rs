@@ -62,15 +62,15 @@ pub(super) fn train<P: Passes>(passes: &mut P, images: P::Maps) -> Result<TapeOf
     Ok(Tape { values, norms, winners, kept })
 }
 
-/// A pass that only computes: each batch normalization or activation that is a convolution's only reader is
-/// computed with it.
+/// A pass that only computes: each batch normalization or activation that is a convolution's only
+/// reader is computed with it.
 pub(super) fn evaluate<P: Passes>(passes: &mut P, images: P::Maps) -> Result<P::Maps> {
     let layers = passes.plan().layers.clone();
     let readers = Readers::of(passes.plan());
     // Nothing where a layer is computed by its reader, or was read for the last time.
     let mut values: Vec<Option<P::Maps>> = Vec::with_capacity(layers.len());
     values.push(Some(images));
-    for (index, layer) in layers.iter().enumerate().skip(1) {
+    for index in 1..layers.len() {
         if readers.is_computed_by_reader(&layers, index) {
             values.push(None);
             continue;
@@ -80,63 +80,7 @@ pub(super) fn evaluate<P: Passes>(passes: &mut P, images: P::Maps) -> Result<P::
             Some(maps) => Ok(maps),
             None => candle_core::bail!("network: layer {layer} is read after its last reader"),
         };
-        match *layer {
-            Layer::Images => {}
-            Layer::Conv2d { input, residual, kernel, .. } => {
-                let residual = residual.map(given).transpose()?;
-                passes.convolution(index, kernel, given(input)?, residual, &mut out)?;
-            }
-            Layer::BatchNorm { input, residual, norm } => {
-                let residual = residual.map(given).transpose()?;
-                match layers[input] {
-                    Layer::Conv2d { input: before, kernel, .. }
-                        if readers.is_computed_by_reader(&layers, input) =>
-                    {
-                        let (convolution, maps) = ((input, kernel.weight), given(before)?);
-                        passes.normalized_convolution(
-                            convolution,
-                            &norm,
-                            maps,
-                            residual,
-                            &mut out,
-                        )?;
-                    }
-                    _ => {
-                        let maps = given(input)?;
-                        passes.known_normalization(index, &norm, maps, residual, &mut out)?;
-                    }
-                }
-            }
-            Layer::MaxPool2d { input, .. } => {
-                passes.known_max_pool(index, given(input)?, &mut out)?;
-            }
-            Layer::GlobalAveragePool { input } => {
-                passes.global_average_pool(index, input, given(input)?, &mut out)?;
-            }
-            Layer::Operation { input, other, operation, parameters } => {
-                let step = Step { operation, input, parameters };
-                match layers[input] {
-                    Layer::Conv2d { input: before, residual, kernel, .. }
-                        if readers.is_computed_by_reader(&layers, input) =>
-                    {
-                        let (convolution, maps) = ((input, kernel), given(before)?);
-                        let residual = residual.map(given).transpose()?;
-                        let step = (index, step);
-                        passes.activated_convolution(
-                            convolution,
-                            step,
-                            maps,
-                            residual,
-                            &mut out,
-                        )?;
-                    }
-                    _ => {
-                        let other = other.map(given).transpose()?;
-                        passes.operation(index, step, given(input)?, other, &mut out)?;
-                    }
-                }
-            }
-        }
+        evaluate_layer(passes, &layers, &readers, index, given, &mut out)?;
         values.push(Some(out));
         for read in readers.last_read_by(index) {
             if let Some(maps) = values[*read].take() {
@@ -147,6 +91,63 @@ pub(super) fn evaluate<P: Passes>(passes: &mut P, images: P::Maps) -> Result<P::
     match values.pop().flatten() {
         Some(result) => Ok(result),
         None => candle_core::bail!("network: there is no last layer"),
+    }
+}
+
+/// One layer of [`evaluate`], and the convolution before it where it is computed with the layer.
+fn evaluate_layer<'a, P: Passes>(
+    passes: &mut P,
+    layers: &[Layer],
+    readers: &Readers,
+    index: usize,
+    given: impl Fn(usize) -> Result<&'a P::Maps>,
+    out: &mut P::Maps,
+) -> Result<()>
+where
+    P::Maps: 'a,
+{
+    let convolution = |layer: usize| match layers[layer] {
+        Layer::Conv2d { input, residual, kernel, .. }
+            if readers.is_computed_by_reader(layers, layer) =>
+        {
+            Some((input, residual, kernel))
+        }
+        _ => None,
+    };
+    match layers[index] {
+        Layer::Images => Ok(()),
+        Layer::Conv2d { input, residual, kernel, .. } => {
+            let residual = residual.map(&given).transpose()?;
+            passes.convolution(index, kernel, given(input)?, residual, out)
+        }
+        Layer::BatchNorm { input, residual, norm } => {
+            let residual = residual.map(&given).transpose()?;
+            match convolution(input) {
+                Some((before, _, kernel)) => {
+                    let (convolution, maps) = ((input, kernel.weight), given(before)?);
+                    passes.normalized_convolution(convolution, &norm, maps, residual, out)
+                }
+                None => passes.known_normalization(index, &norm, given(input)?, residual, out),
+            }
+        }
+        Layer::MaxPool2d { input, .. } => passes.known_max_pool(index, given(input)?, out),
+        Layer::GlobalAveragePool { input } => {
+            passes.global_average_pool(index, input, given(input)?, out)
+        }
+        Layer::Operation { input, other, operation, parameters } => {
+            let step = Step { operation, input, parameters };
+            match convolution(input) {
+                Some((before, residual, kernel)) => {
+                    let residual = residual.map(&given).transpose()?;
+                    let (convolution, step) = ((input, kernel), (index, step));
+                    passes.activated_convolution(convolution, step, given(before)?, residual, out)
+                }
+                None => {
+                    let other = other.map(&given).transpose()?;
+                    passes.operation(index, step, given(input)?, other, out).map(drop)
+                }
+            }
+        }
     }
 }
 
