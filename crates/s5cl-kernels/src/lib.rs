@@ -17,8 +17,8 @@
 //! - [`Network`]: a whole network, of convolutions or of attention, as one operation, for training at
 //!   speed.
 //! - [`conv2d`], [`batch_norm_train`], [`batch_norm_eval`], [`running_statistics_step`],
-//!   [`max_pool2d`], [`global_average_pool`], [`linear`], [`cross_entropy`]: its parts, and what
-//!   follows it, one at a time.
+//!   [`max_pool2d`], [`global_average_pool`], [`linear`], [`scale_rows`], [`cross_entropy`]: its
+//!   parts, and what follows it, one at a time.
 //! - [`sup_con`], [`nt_xent`], [`contrast`], [`cross_contrast`]: contrastive losses on any number
 //!   of rows in bounded memory. [`top_k`]: exact nearest neighbors.
 //! - [`ResidentTiles`]: tiles in the memory of a GPU, and augmented views of them made there.
@@ -57,6 +57,7 @@ mod linear;
 mod max_pool2d;
 mod network;
 mod optimizer_step;
+mod scaled_rows;
 mod similarity;
 mod tokens;
 mod views;
@@ -101,6 +102,7 @@ pub use optimizer_step::{
     GradientScale, Slot, StepConfig, StepItem, StepRule, average_step, clip_scale, gradient_norm,
     optimizer_step,
 };
+pub use scaled_rows::scale_rows;
 pub use similarity::{
     CrossContrast, Neighbors, Positives, Reduction, Segment, SimilarityPrecision, Temperature,
     TopK, contrast, contrast_with_precision, cross_contrast, nt_xent, sup_con,

@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
+use s5cl_kernels::scale_rows;
 
 /// What the network is given, and the variables that it is computed from.
 pub(super) struct Parameter {
@@ -31,7 +32,7 @@ impl Value {
         match self {
             Self::Variable(tensor) => Ok(tensor.clone()),
             Self::Scaled(tensor, scale) if tensor.rank() == 1 => tensor * scale,
-            Self::Scaled(tensor, scale) => tensor.broadcast_mul(&scale.unsqueeze(1)?),
+            Self::Scaled(tensor, scale) => scale_rows(tensor, scale),
             Self::Prefix { class, registers, positions, n_positioned } => {
                 let mut prefix = class.squeeze(0)?;
                 if let Some(registers) = registers {
