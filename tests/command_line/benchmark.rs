@@ -91,8 +91,8 @@ fn kernels_say_what_a_python_lacks_and_how_to_get_it() {
     std::fs::write(&bare, "#!/bin/sh\nexec python3 -I -S \"$@\"\n").unwrap();
     std::fs::set_permissions(&bare, std::fs::Permissions::from_mode(0o755)).unwrap();
     let ran = place.run(&[&QUICK[..], &["--vs-pytorch", bare.to_str().unwrap()]].concat());
-    let install = "-m pip install torch torchvision pytorch-metric-learning";
-    ran.refused(2, &["has no torch, torchvision, pytorch-metric-learning;", install]);
+    let install = "-m pip install torch torchvision timm pytorch-metric-learning";
+    ran.refused(2, &["has no torch, torchvision, timm, pytorch-metric-learning;", install]);
 }
 
 /// The processor beside itself: what is measured on a GPU, but for the GPU.

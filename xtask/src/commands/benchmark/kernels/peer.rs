@@ -38,7 +38,7 @@ impl Peer {
         let threads = get_num_threads();
         let mut python = Python::start(path, "benches/peers.py", threads)?;
         let hello = json!({ "ask": "hello", "threads": threads });
-        let hello = python.greet(path, &hello, "torch torchvision pytorch-metric-learning")?;
+        let hello = python.greet(path, &hello, "torch torchvision timm pytorch-metric-learning")?;
         let versions = hello["versions"].as_object().cloned().unwrap_or_default();
         Ok(Self { python, versions })
     }
